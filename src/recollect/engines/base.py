@@ -1,0 +1,175 @@
+"""The vector database port: what Recollect asks of an engine.
+
+A *source* is read under a hold; a *target* is written through a staged collection
+that becomes visible only when it is switched into place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Protocol, runtime_checkable
+
+import msgspec
+import pyarrow as pa
+
+from recollect.values.schema import CollectionSchema
+
+
+class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """Which engine this is.
+
+    Attributes:
+        product: "qdrant", "qdrant-edge", "memory", "recollect", …
+        version: As the engine reports it; empty if unknown.
+        url: Without credentials, normalized; equal for two runs against the same source.
+    """
+
+    product: str
+    version: str = ""
+    url: str
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What the engine can promise.
+
+    Attributes:
+        point_in_time: `hold` freezes one instant for all scans under it.
+        ordered_scan: `scan` yields keys strictly ascending; otherwise they are sorted by the caller.
+    """
+
+    point_in_time: bool
+    ordered_scan: bool
+
+
+class CollectionDescription(msgspec.Struct, frozen=True, kw_only=True):
+    """One collection as found under a hold.
+
+    Attributes:
+        name: Its name.
+        schema: How to create it again.
+        aliases: Other names of it, sorted.
+        record_count: The engine's own count, exact or not; for progress only.
+        consistency: "point-in-time", "per-shard" or "fuzzy"; see `values.snapshot.CollectionEntry`.
+        position: Opaque; with `ChangedSince` it tells the engine what we have already.
+    """
+
+    name: str
+    schema: CollectionSchema
+    aliases: tuple[str, ...] = ()
+    record_count: int = 0
+    consistency: str = "point-in-time"
+    position: str = ""
+
+
+class SourceView(Protocol):
+    """A source while it is held."""
+
+    def collections(self) -> list[str]:
+        """Return the names of all collections, sorted."""
+        ...
+
+    def describe(self, name: str) -> CollectionDescription:
+        """Describe one collection; `name` may be an alias. NotFoundError lists what exists."""
+        ...
+
+    def scan(self, name: str, *, batch_rows: int) -> Iterator[pa.RecordBatch]:
+        """Yield all records of a collection as batches of `values.batch.record_schema`.
+
+        Every batch has at most `batch_rows` rows and about 64 MiB. Each record that existed,
+        unchanged, during the whole scan is yielded exactly once.
+
+        Raises:
+            UnavailableError: The engine went away. What was yielded must be thrown away.
+        """
+        ...
+
+
+class Source(Protocol):
+    """An engine to read from. One thread at a time."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the engine can promise."""
+        ...
+
+    def info(self) -> EngineInfo:
+        """Identify the engine; UnavailableError or AccessError when it cannot be reached."""
+        ...
+
+    def hold(self) -> AbstractContextManager[SourceView]:
+        """Keep the source at one point in time, where it can, until the context ends."""
+        ...
+
+    def close(self) -> None:
+        """Release connections and files. Safe to call twice."""
+        ...
+
+
+class StagedCollection(Protocol):
+    """A collection being restored under a temporary name, unseen by the engine's users."""
+
+    def write(self, records: pa.RecordBatch) -> None:
+        """Write records (`values.batch.record_schema`); keys have not been written before."""
+        ...
+
+    def finish(self) -> None:
+        """Make all that was written durable and readable; build payload indexes."""
+        ...
+
+    def scan(self, *, batch_rows: int) -> Iterator[pa.RecordBatch]:
+        """Read back what the engine holds now, as `SourceView.scan` does."""
+        ...
+
+    def switch(self) -> None:
+        """Put it into place under its final name, with its aliases, and drop what it replaces.
+
+        As atomic as the engine allows; the adapter documents what a crash here leaves.
+        """
+        ...
+
+    def discard(self) -> None:
+        """Drop it. What was in place before stays. Safe to call at any time, also after `switch`."""
+        ...
+
+
+class Target(Protocol):
+    """An engine to write to. One thread at a time."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the engine can promise."""
+        ...
+
+    def info(self) -> EngineInfo:
+        """Identify the engine."""
+        ...
+
+    def find(self, name: str) -> CollectionDescription | None:
+        """Describe the collection or alias of this name as it is now; None if there is none."""
+        ...
+
+    def check_schema(self, schema: CollectionSchema) -> None:
+        """Raise UnsupportedError, saying which part, if the engine cannot hold such a collection."""
+        ...
+
+    def stage(self, name: str, schema: CollectionSchema, aliases: tuple[str, ...]) -> StagedCollection:
+        """Create an empty collection that will become `name` when it is switched."""
+        ...
+
+    def close(self) -> None:
+        """Release connections and files. Safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class ChangedSince(Protocol):
+    """A source view that can tell which records changed since a position it gave out earlier."""
+
+    def changed_since(self, name: str, position: str) -> Iterator[pa.RecordBatch] | None:
+        """Yield the records changed since `position`, as changes, ascending by key.
+
+        Batches have the columns of `values.batch.record_schema` and `op`; deletes are rows with op
+        DELETE. None when the position is unknown or too old: the caller scans everything.
+        """
+        ...

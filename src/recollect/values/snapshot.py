@@ -1,0 +1,149 @@
+"""What a snapshot is: the complete list of what a restore needs. No chains.
+
+A collection in a snapshot is a list of *runs*, oldest first. A run is a list of
+segments that share no key, ascending by key range. For a key that stands in
+several runs, the newest run wins. Format: docs/format.md#snapshot
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, TypeAlias
+
+import msgspec
+
+from recollect.values.schema import CollectionSchema
+
+SNAPSHOT_FORMAT = 1
+
+
+class ObjectRef(msgspec.Struct, frozen=True, kw_only=True):
+    """One immutable object: the SHA-256 of its stored bytes (64 hex digits), and how many they are."""
+
+    digest: str
+    byte_size: int
+
+
+class SegmentRef(msgspec.Struct, frozen=True, kw_only=True):
+    """One sealed segment: rows ascending by key, in objects whose rows line up.
+
+    Attributes:
+        row_count: Rows, tombstones included.
+        delete_count: Tombstones among them.
+        key_min: First record key, hex.
+        key_max: Last record key, hex.
+        index: The Parquet object: key, op, position, digests, payload.
+        vectors: Vector column objects by vector name; a vector of which no row stores a value has none.
+        position_min: Smallest record position in it, if the engine has positions.
+        position_max: Largest.
+    """
+
+    row_count: int
+    delete_count: int
+    key_min: str
+    key_max: str
+    index: ObjectRef
+    vectors: dict[str, ObjectRef] = {}
+    position_min: int | None = None
+    position_max: int | None = None
+
+    def objects(self) -> list[ObjectRef]:
+        """Return every object that this segment needs."""
+        return [self.index, *self.vectors.values()]
+
+
+Run: TypeAlias = tuple[SegmentRef, ...]
+
+
+class ChangeCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """Records that differ from the parent snapshot."""
+
+    added: int = 0
+    changed: int = 0
+    removed: int = 0
+
+    @property
+    def total(self) -> int:
+        """Return how many records differ."""
+        return self.added + self.changed + self.removed
+
+
+class CollectionEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One collection of a snapshot.
+
+    Attributes:
+        name: Its name in the source.
+        schema: How to create it again.
+        aliases: Other names of it in the source, sorted.
+        record_count: Live records.
+        fingerprint: Text form of `values.fingerprint`.
+        consistency: What the capture really had: "point-in-time" (one instant), "per-shard" (an instant
+            for each shard) or "fuzzy" (records changed during the scan may be seen or not).
+        position: The engine's own position, opaque; empty where it has none.
+        changes: Against the parent snapshot; all `added` without one.
+        source_bytes: Size of the records' values, uncompressed: vectors, payloads and keys.
+        runs: Oldest first.
+    """
+
+    name: str
+    schema: CollectionSchema
+    aliases: tuple[str, ...] = ()
+    record_count: int
+    fingerprint: str
+    consistency: str = "point-in-time"
+    position: str = ""
+    changes: ChangeCounts = ChangeCounts()
+    source_bytes: int = 0
+    runs: tuple[Run, ...] = ()
+
+    def segments(self) -> list[SegmentRef]:
+        """Return all segments, oldest run first."""
+        return [segment for run in self.runs for segment in run]
+
+    def objects(self) -> list[ObjectRef]:
+        """Return every object that a restore of this collection reads."""
+        return [reference for segment in self.segments() for reference in segment.objects()]
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of a source's collections, committed.
+
+    Attributes:
+        format: Version of this description, `SNAPSHOT_FORMAT`.
+        id: ULID, 26 lower-case characters; ids sort by time of creation.
+        created_at: When the capture began, UTC.
+        engine: Product name of the source engine.
+        engine_version: As the engine reports it; empty if it does not.
+        source: URL of the source without credentials; backups of one source share it.
+        host: Host name of the machine that ran the backup.
+        tool_version: Version of Recollect that wrote it.
+        parent: Id of the snapshot it was compared with; None for a first backup.
+        name: Given by the user; empty if none.
+        description: Given by the user.
+        tags: Given at creation; later changes live in the catalog's tag objects.
+        collections: Sorted by name.
+        stored_bytes: Bytes that this backup added to the repository's objects.
+        duration_seconds: How long the backup took until this was written.
+        extra: Facts of particular engines and verbs; unknown keys are kept.
+    """
+
+    format: int = SNAPSHOT_FORMAT
+    id: str
+    created_at: datetime
+    engine: str
+    engine_version: str = ""
+    source: str
+    host: str = ""
+    tool_version: str = ""
+    parent: str | None = None
+    name: str = ""
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    collections: tuple[CollectionEntry, ...] = ()
+    stored_bytes: int = 0
+    duration_seconds: float = 0.0
+    extra: dict[str, Any] = {}
+
+    def objects(self) -> list[ObjectRef]:
+        """Return every object that a restore of this snapshot reads; duplicates are possible."""
+        return [reference for entry in self.collections for reference in entry.objects()]
