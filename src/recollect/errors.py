@@ -14,6 +14,7 @@ Classes exist per reaction of the one who handles them; finer differences are
     ├── AccessError          6   credentials or rights
     │   └── WrongPasswordError 12
     ├── UnavailableError     7   the surroundings failed; retryable
+    │   └── StorageFullError          the disk or quota is full: free space; not retryable
     ├── IntegrityError      20   stored bytes are not what was written
     ├── FormatVersionError  21   intact, but of a version this release does not read
     ├── VerificationError   22   live or restored records differ from the snapshot
@@ -116,6 +117,13 @@ class UnavailableError(RecollectError):
     kind = "unavailable"
     exit_code = 7
     retryable = True
+
+
+class StorageFullError(UnavailableError):
+    """The disk or the quota is full. Waiting does not help, so it is not retried."""
+
+    kind = "storage_full"
+    retryable = False
 
 
 class IntegrityError(RecollectError):

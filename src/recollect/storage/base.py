@@ -1,14 +1,15 @@
 """The byte store port.
 
 Keys are relative paths of `[A-Za-z0-9._-]` parts joined by `/`; no part is `.` or `..`
-or empty. A key is written once as a rule; readers never see a half-written value.
+or empty, and no part begins with `.` or `-`. A key is written once as a rule; readers never see a
+half-written value. A key is never also a directory of other keys: with `a/b` there is no `a`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from recollect.errors import RequestError
 
@@ -27,9 +28,13 @@ class StoreCapabilities(NamedTuple):
 
     Attributes:
         create_only: `put_if_absent` really refuses an existing key, also under a race.
+        read_after_write: A value could be read, whole, as soon as its `put` had returned.
+        list_after_write: A key was listed as soon as its `put` had returned, and gone after `delete`.
     """
 
     create_only: bool
+    read_after_write: bool = True
+    list_after_write: bool = True
 
 
 class ObjectStore(Protocol):
@@ -75,8 +80,50 @@ class ObjectStore(Protocol):
         ...
 
 
+@runtime_checkable
+class Debris(Protocol):
+    """A store in which writers that were killed leave files behind; `list` never shows them.
+
+    Not every store has this; ask through `find_debris` and `remove_debris`.
+    """
+
+    def debris(self) -> Iterator[StoredObject]:
+        """List what dead writers left, ascending; never what a living writer is still writing.
+
+        The `key` of an entry names it for `remove_debris`; it is no storage key.
+        """
+        ...
+
+    def remove_debris(self, key: str) -> None:
+        """Remove one entry of `debris`; one that is gone, or alive after all, is left alone."""
+        ...
+
+
+def find_debris(store: ObjectStore) -> Iterator[StoredObject]:
+    """List the debris of a store; nothing for stores that cannot have any."""
+    return store.debris() if isinstance(store, Debris) else iter(())
+
+
+def remove_debris(store: ObjectStore, key: str) -> None:
+    """Remove one entry of `find_debris(store)`."""
+    if isinstance(store, Debris):
+        store.remove_debris(key)
+
+
 def check_key(key: str) -> str:
     """Return the key if it is well-formed; RequestError otherwise."""
     if not _KEY.fullmatch(key):
         raise RequestError(f"{key!r} is not a valid storage key")
     return key
+
+
+def check_prefix(prefix: str) -> str:
+    """Return the prefix if it is empty or a well-formed path of whole parts; RequestError otherwise."""
+    if prefix and not _KEY.fullmatch(prefix):
+        raise RequestError(f"{prefix!r} is not a valid prefix: it must be empty or a path of whole parts")
+    return prefix
+
+
+def is_key_part(name: str) -> bool:
+    """Tell whether a file or directory of this name can be part of a key."""
+    return "/" not in name and _KEY.fullmatch(name) is not None
