@@ -18,8 +18,16 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
-from recollect.errors import AccessError, NotFoundError, RecollectError, RequestError, StorageFullError, UnavailableError
+from recollect.errors import (
+    AccessError,
+    NotFoundError,
+    RecollectError,
+    RequestError,
+    StorageFullError,
+    UnavailableError,
+)
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -36,13 +44,13 @@ def storage_error(error: OSError, action: str, *, next_step: str = "") -> Recoll
     """Return the error that reports a failed system call; `action` says what was attempted, on what."""
     reason = f"{action}: {error.strerror or error} ({errno.errorcode.get(error.errno or 0, 'no errno')})"
     if error.errno in _FULL:
-        step = "free space on that file system (see `df -h` and `df -i`) or raise the quota, then run this again"
+        step = "free space there (see `df -h` and `df -i`) or raise the quota, then run this again"
         return StorageFullError(reason, step)
     if error.errno in _REFUSED:
         step = "check who owns the files and whether the file system is mounted read-only"
         return AccessError(reason, next_step or step)
     if error.errno == errno.ELOOP:
-        return AccessError(f"{action}: a symbolic link is in the way", "replace the link by what it points to")
+        return AccessError(f"{action}: a symbolic link is in the way", "replace it by what it points to")
     if error.errno == errno.ENAMETOOLONG:
         return RequestError(reason, "use a shorter name or a shorter path")
     if error.errno in _ABSENT:
@@ -90,7 +98,7 @@ def make_directory(path: Path, mode: int) -> None:
         return
     make_directory(path.parent, mode)
     with contextlib.suppress(FileExistsError):
-        os.mkdir(path, mode)
+        path.mkdir(mode)
     sync_directory(path.parent)
 
 
@@ -109,14 +117,14 @@ class TemporaryFile:
             self._path = directory / f".tmp-{os.getpid()}-{next(_counter)}"
             self._descriptor = _create_locked(self._path, mode)
 
-    def __enter__(self) -> TemporaryFile:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         # An error here would hide the one that brought us; what stays behind is debris, for prune.
         with contextlib.suppress(OSError):
             if not self._is_moved:
-                os.unlink(self._path)
+                self._path.unlink()
         with contextlib.suppress(OSError):
             os.close(self._descriptor)
 
@@ -129,7 +137,7 @@ class TemporaryFile:
 
     def rename_to(self, target: Path) -> None:
         """Give it its name, over any older file. Readers see the old file or the new one."""
-        os.rename(self._path, target)
+        self._path.rename(target)
         self._is_moved = True
 
     def link_to(self, target: Path) -> None:
@@ -171,7 +179,7 @@ def _create_locked(path: Path, mode: int) -> int:
             return descriptor
     os.close(descriptor)
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
+        path.unlink()
     return -1
 
 

@@ -9,7 +9,7 @@ import contextlib
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from recollect.errors import AccessError, ConflictError, NotFoundError, RequestError, UnavailableError
@@ -34,7 +34,7 @@ class LocalStore:
     """
 
     def __init__(self, path: str | Path, *, file_mode: int = 0o600, directory_mode: int = 0o700) -> None:
-        self._root = Path(os.path.abspath(path))
+        self._root = Path(path).resolve()
         self._file_mode = file_mode
         self._directory_mode = directory_mode
         self._durable: set[Path] = set()  # directories whose own entries this process has synced
@@ -57,7 +57,7 @@ class LocalStore:
             self._write(path, data, files.TemporaryFile.rename_to)
 
     def put_if_absent(self, key: str, data: bytes) -> None:
-        """Write the value unless the key exists; of many racing writers, in any process, exactly one succeeds."""
+        """Write the value unless the key exists; exactly one of any racing writers succeeds."""
         path = self._root / check_key(key)
         with self._reporting("create", key, data):
             self._write(path, data, files.TemporaryFile.link_to)
@@ -99,7 +99,7 @@ class LocalStore:
         with self._reporting("delete", key):
             self._refuse_links(path.parent)
             try:
-                os.unlink(path)
+                path.unlink()
             except OSError as error:
                 if files.is_absent(error) or path.is_dir():
                     return
@@ -124,7 +124,7 @@ class LocalStore:
             if is_abandoned:
                 self._refuse_links(path.parent)
                 with contextlib.suppress(FileNotFoundError):  # another prune was here first
-                    os.unlink(path)
+                    path.unlink()
 
     def _write(self, path: Path, data: bytes, publish: Callable[[files.TemporaryFile, Path], None]) -> None:
         self._make_durable(path.parent)
@@ -146,11 +146,11 @@ class LocalStore:
             files.make_directory(self._root, self._directory_mode)
             for part in self._below_root(directory):
                 with contextlib.suppress(FileExistsError):
-                    os.mkdir(part, self._directory_mode)
+                    part.mkdir(self._directory_mode)
                 files.sync_directory(part.parent)
             self._durable.add(directory)
 
-    def _below_root(self, directory: Path) -> list[Path]:
+    def _below_root(self, directory: Path) -> Sequence[Path]:
         """Return the directories from below the root down to this one."""
         chain = [directory, *directory.parents]
         return chain[: chain.index(self._root)][::-1]
@@ -222,7 +222,8 @@ class LocalStore:
             raise ConflictError(f"{action}: a file stands where it needs a directory") from error
         except FileNotFoundError as error:
             message = f"{action}: its directory or its temporary file was removed meanwhile"
-            raise UnavailableError(message, "find out what else removes files there, then run this again") from error
+            step = "find out what else removes files there, then run this again"
+            raise UnavailableError(message, step) from error
         except OSError as error:
             raise files.storage_error(error, action) from error
 

@@ -58,8 +58,8 @@ class MemoryStore:
         """List keys below a prefix as they were at the call, ascending."""
         below = check_prefix(prefix) + "/" if prefix else ""
         with self._lock:
-            found = [StoredObject(key, len(data)) for key, data in self._values.items() if key.startswith(below)]
-        return iter(sorted(found))
+            items = [*self._values.items()]
+        return iter(sorted(StoredObject(key, len(data)) for key, data in items if key.startswith(below)))
 
     def delete(self, key: str) -> None:
         """Forget the key, if it is there."""
