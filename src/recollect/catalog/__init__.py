@@ -1,0 +1,1 @@
+"""Which snapshots exist, by id, name and time; committing them is the only commit point."""

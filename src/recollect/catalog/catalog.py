@@ -1,0 +1,201 @@
+"""The catalog of a repository: commit, list, find, tag and forget snapshots."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import msgspec
+
+from recollect.codec.snapshot import decode_snapshot, encode_snapshot
+from recollect.errors import ConflictError, IntegrityError, NotFoundError, RequestError
+from recollect.repository import layout
+from recollect.repository.garbage import Marks
+from recollect.repository.lease import Lease
+from recollect.repository.repository import Repository
+from recollect.values.snapshot import Snapshot
+
+ID_PREFIX_LENGTH_MIN = 4
+_RELATIVE = re.compile(r"latest(?:~([0-9]+))?")
+_TAG = re.compile(r"[^\s,]{1,64}")
+
+
+class Catalog:
+    """Snapshots of one repository. Reads the store at every call; safe to share between threads."""
+
+    def __init__(self, repository: Repository) -> None:
+        self.repository = repository
+
+    def commit(self, snapshot: Snapshot, lease: Lease) -> int:
+        """Make a snapshot exist; all its objects must have been put under `lease`. Returns its bytes.
+
+        Atomic: a crash leaves it committed or absent. If the lease was revoked while this process
+        stood still, a garbage collection may have deleted objects that only this snapshot lists;
+        then it is taken back, unless all of them are there.
+
+        Raises:
+            ConflictError: The lease was lost and objects with it.
+        """
+        encoded = encode_snapshot(snapshot)
+        lease.assert_held()
+        self.repository.store.put_if_absent(layout.snapshot_key(snapshot.id), encoded)
+        try:
+            lease.assert_held()
+        except ConflictError:
+            missing = self._missing_objects(snapshot)
+            if missing:
+                self.forget(snapshot.id)
+                raise
+        return len(encoded)
+
+    def list(self) -> list[Snapshot]:
+        """Return all snapshots with their present tags, oldest first.
+
+        Raises:
+            IntegrityError: One is damaged; the message names it.
+            FormatVersionError: One was written by a newer release.
+        """
+        found = [self._read(identity) for identity in self.ids()]
+        return sorted(
+            (snapshot for snapshot in found if snapshot is not None),
+            key=lambda snapshot: (snapshot.created_at, snapshot.id),
+        )
+
+    def ids(self) -> list[str]:
+        """Return the ids of all snapshots, ascending."""
+        return [layout.snapshot_id(item.key) for item in self.repository.store.list(layout.SNAPSHOTS)]
+
+    def find(self, selector: str) -> Snapshot:
+        """Find one snapshot: `latest`, `latest~N` (N before it), an id, an id prefix, or a name.
+
+        A name that several snapshots share means the newest of them.
+
+        Raises:
+            NotFoundError: Nothing fits; RequestError: a prefix fits several snapshots.
+        """
+        relative = _RELATIVE.fullmatch(selector)
+        if relative is None:
+            exact = selector.lower()
+            if exact in self.ids():
+                return self.read(exact)
+        snapshots = self.list()
+        if relative is not None:
+            back = int(relative[1] or 0)
+            if back >= len(snapshots):
+                raise self._not_found(selector, f"the repository has {len(snapshots)} snapshots")
+            return snapshots[-1 - back]
+        named = [snapshot for snapshot in snapshots if snapshot.name and snapshot.name == selector]
+        if named:
+            return named[-1]
+        return self._by_prefix(selector, snapshots)
+
+    def read(self, identity: str) -> Snapshot:
+        """Read one snapshot by its full id; NotFoundError if there is none."""
+        snapshot = self._read(identity)
+        if snapshot is None:
+            raise self._not_found(identity, "it may have been forgotten")
+        return snapshot
+
+    def tag(self, identity: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Snapshot:
+        """Change the tags of a snapshot and return it. The snapshot object itself is never rewritten.
+
+        Each change is a new revision, written only if absent, so two at once both take effect
+        where the store has conditional writes.
+        """
+        added, removed = {check_tag(tag) for tag in add}, set(remove)
+        snapshot = self.read(identity)
+        while True:
+            revision, tags = self._tags(snapshot)
+            wanted = tuple(sorted((set(tags) | added) - removed))
+            if wanted != tags:
+                try:
+                    encoded = msgspec.json.encode({"tags": wanted})
+                    self.repository.store.put_if_absent(layout.tags_key(identity, revision + 1), encoded)
+                except ConflictError:
+                    continue  # another revision came first: apply the change to that one
+            return msgspec.structs.replace(snapshot, tags=wanted)
+
+    def forget(self, identity: str) -> None:
+        """Remove a snapshot from the catalog; its objects stay until `prune`.
+
+        The snapshot goes first: a crash in between leaves tags without a snapshot, which the
+        next garbage collection drops.
+        """
+        self.repository.store.delete(layout.snapshot_key(identity))
+        self._drop_tags(identity)
+
+    def mark(self) -> Marks:
+        """Read every snapshot and return what all of them list; any failure to read is an error."""
+        identities = self.ids()
+        objects: set[str] = set()
+        for identity in identities:
+            snapshot = self.read(identity)
+            objects.update(reference.digest for reference in snapshot.objects())
+        return Marks(snapshots=frozenset(identities), objects=frozenset(objects))
+
+    def drop_orphan_tags(self) -> None:
+        """Remove tag objects whose snapshot is gone."""
+        known = set(self.ids())
+        owners = {item.key.split("/")[1] for item in self.repository.store.list(layout.TAGS)}
+        for identity in sorted(owners - known):
+            self._drop_tags(identity)
+
+    def _drop_tags(self, identity: str) -> None:
+        for item in list(self.repository.store.list(layout.tags_prefix(identity))):
+            self.repository.store.delete(item.key)
+
+    def _read(self, identity: str) -> Snapshot | None:
+        key = layout.snapshot_key(identity)
+        try:
+            encoded = self.repository.store.get(key)
+        except NotFoundError:
+            return None
+        try:
+            snapshot = decode_snapshot(encoded)
+        except IntegrityError as error:
+            raise IntegrityError(f"{key} in {self.repository.url}: {error}", error.next_step) from error
+        if snapshot.id != identity:
+            raise IntegrityError(f"{key} in {self.repository.url} holds the snapshot {snapshot.id}")
+        return msgspec.structs.replace(snapshot, tags=self._tags(snapshot)[1])
+
+    def _tags(self, snapshot: Snapshot) -> tuple[int, tuple[str, ...]]:
+        keys = [item.key for item in self.repository.store.list(layout.tags_prefix(snapshot.id))]
+        if not keys:
+            return 0, tuple(sorted(snapshot.tags))
+        try:
+            encoded = self.repository.store.get(keys[-1])
+            tags = msgspec.json.decode(encoded, type=dict[str, tuple[str, ...]])["tags"]
+            revision = int(keys[-1].rsplit("/", 1)[-1].removesuffix(".json"))
+        except (NotFoundError, KeyError, ValueError, msgspec.DecodeError) as error:
+            raise IntegrityError(
+                f"{keys[-1]} in {self.repository.url} is damaged: {error}",
+                "delete that file to fall back to the tags before it",
+            ) from error
+        return revision, tags
+
+    def _by_prefix(self, selector: str, snapshots: list[Snapshot]) -> Snapshot:
+        wanted = selector.lower()
+        fitting = [snapshot for snapshot in snapshots if snapshot.id.startswith(wanted)]
+        if len(wanted) < ID_PREFIX_LENGTH_MIN or not fitting:
+            raise self._not_found(selector, f"the repository has {len(snapshots)} snapshots")
+        if len(fitting) > 1:
+            ids = ", ".join(snapshot.id for snapshot in fitting[:3])
+            raise RequestError(f"{selector!r} fits {len(fitting)} snapshots: {ids}", "give more of the id")
+        return fitting[0]
+
+    def _not_found(self, selector: str, found: str) -> NotFoundError:
+        return NotFoundError(
+            f"there is no snapshot {selector!r} in {self.repository.url}; {found}",
+            f"list them with `recollect snapshots -r {self.repository.url}`",
+        )
+
+    def _missing_objects(self, snapshot: Snapshot) -> list[str]:
+        digests = {reference.digest for reference in snapshot.objects()}
+        return [digest for digest in sorted(digests) if self.repository.object_size(digest) is None]
+
+
+def check_tag(tag: str) -> str:
+    """Return the tag if it is well-formed: 1 to 64 characters, no space, no comma."""
+    if not _TAG.fullmatch(tag):
+        raise RequestError(f"{tag!r} is not a valid tag", "use 1 to 64 characters without spaces and commas")
+    return tag

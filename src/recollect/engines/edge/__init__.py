@@ -1,0 +1,1 @@
+"""Qdrant Edge shards: the real Qdrant engine in this process, one collection per directory."""

@@ -1,0 +1,48 @@
+"""Opening and closing of shard directories."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from recollect.engines.edge.library import edge_errors, edge_library
+from recollect.engines.edge.schema import CONFIG_FILE
+from recollect.errors import AccessError, NotFoundError, RequestError
+
+
+def is_shard(path: Path) -> bool:
+    """Tell whether a directory holds a shard."""
+    return (path / CONFIG_FILE).is_file()
+
+
+def require_shard(path: Path) -> None:
+    """Make sure that there is a shard to open.
+
+    Raises:
+        NotFoundError: There is no such directory; RequestError: it holds no shard.
+        AccessError: It may not be read and written (the engine needs both).
+    """
+    if not path.exists():
+        raise NotFoundError(f"there is no directory {path}", "check the path of the shard")
+    if not path.is_dir() or not is_shard(path):
+        raise RequestError(
+            f"{path} is no Qdrant Edge shard: it has no {CONFIG_FILE}",
+            "give the directory that was passed to EdgeShard.create",
+        )
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise AccessError(f"{path} may not be read and written by this user", "run as the shard's owner")
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """Open the shard for as long as the context lasts. The engine locks it against other processes."""
+    with edge_errors("opening", path):
+        shard = edge_library().EdgeShard.load(str(path))
+    try:
+        yield shard
+    finally:
+        with edge_errors("closing", path):
+            shard.close()

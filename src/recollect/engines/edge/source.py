@@ -1,0 +1,105 @@
+"""A Qdrant Edge shard as a source. While it is held, the engine's lock keeps writers out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from recollect.engines.base import Capabilities, CollectionDescription, EngineInfo
+from recollect.engines.edge.library import edge_version
+from recollect.engines.edge.scan import scan_shard
+from recollect.engines.edge.schema import PRODUCT, read_config, read_payload_indexes, schema_from_config
+from recollect.engines.edge.shard import opened, require_shard
+from recollect.errors import NotFoundError, UnsupportedError
+
+
+class EdgeSource:
+    """One shard directory, seen as a database of one collection."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._path = path
+        self._name = name
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """A held shard does not change, and scrolls in id order."""
+        return Capabilities(point_in_time=True, ordered_scan=True)
+
+    def info(self) -> EngineInfo:
+        """Identify the shard."""
+        return edge_info(self._path)
+
+    @contextmanager
+    def hold(self) -> Iterator[EdgeView]:
+        """Open the shard, and with it lock others out, until the context ends."""
+        require_shard(self._path)
+        with opened(self._path) as shard:
+            yield EdgeView(shard, self._path, self._name)
+
+    def close(self) -> None:
+        """Do nothing: the shard is open only while it is held."""
+
+
+class EdgeView:
+    """An open shard."""
+
+    def __init__(self, shard: Any, path: Path, name: str) -> None:
+        self._shard = shard
+        self._path = path
+        self._name = name
+
+    def collections(self) -> list[str]:
+        """Return the one collection's name."""
+        return [self._name]
+
+    def describe(self, name: str) -> CollectionDescription:
+        """Describe the collection.
+
+        Raises:
+            NotFoundError: It has another name.
+            UnsupportedError: The engine hides records, or a datatype is lossy.
+        """
+        self._require(name)
+        return describe_shard(self._shard, self._path, self._name)
+
+    def scan(self, name: str, *, batch_rows: int) -> Iterator[pa.RecordBatch]:
+        """Yield all records, ascending by key."""
+        schema = self.describe(name).schema
+        return scan_shard(self._shard, self._path, schema, batch_rows=batch_rows)
+
+    def _require(self, name: str) -> None:
+        if name != self._name:
+            raise NotFoundError(
+                f"there is no collection {name!r} in {self._path}; there is: {self._name}",
+                f"use `--collection {self._name}`, or name the shard with `?name={name}` in its URL",
+            )
+
+
+def edge_info(path: Path) -> EngineInfo:
+    """Identify a shard by its absolute path."""
+    return EngineInfo(product=PRODUCT, version=edge_version(), url=f"edge://{path}")
+
+
+def describe_shard(shard: Any, path: Path, name: str) -> CollectionDescription:
+    """Describe an open shard.
+
+    Raises:
+        UnsupportedError: `prevent_unoptimized` is on: the engine then hides records that wait for
+            its optimizer, from scans and counts alike, and a backup would miss them.
+    """
+    config = read_config(path)
+    if (config.get("optimizers") or {}).get("prevent_unoptimized"):
+        raise UnsupportedError(
+            f"{path} has prevent_unoptimized on: the engine hides records that wait for its optimizer",
+            "run EdgeShard.optimize(), load the shard once with prevent_unoptimized off, and back up again",
+        )
+    return CollectionDescription(
+        name=name,
+        schema=schema_from_config(config, read_payload_indexes(path)),
+        record_count=shard.info().points_count,
+        consistency="point-in-time",
+    )

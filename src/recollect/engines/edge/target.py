@@ -1,0 +1,167 @@
+"""A Qdrant Edge shard as a target: written beside its place, then switched with one rename."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from recollect.engines.base import Capabilities, CollectionDescription, EngineInfo
+from recollect.engines.edge.exchange import exchange, sync_directory
+from recollect.engines.edge.library import edge_errors, edge_library
+from recollect.engines.edge.scan import scan_shard
+from recollect.engines.edge.schema import (
+    CONFIG_FILE,
+    config_from_schema,
+    index_operation,
+    read_config,
+    read_payload_indexes,
+    schema_from_config,
+)
+from recollect.engines.edge.shard import is_shard, opened
+from recollect.engines.edge.source import describe_shard, edge_info
+from recollect.engines.edge.write import batch_to_points
+from recollect.errors import AccessError, ConflictError, RequestError, UnavailableError
+from recollect.values.schema import CollectionSchema
+
+UPSERT_ROWS = 1000
+"""Points of one engine operation; larger ones hold more of the write-ahead log in memory."""
+
+
+class EdgeTarget:
+    """A directory that is, or becomes, a shard with one collection."""
+
+    def __init__(self, path: Path, new_id: Callable[[], str]) -> None:
+        self._path = path
+        self._new_id = new_id
+        self._staged_name: str | None = None
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """A held shard does not change, and scrolls in id order."""
+        return Capabilities(point_in_time=True, ordered_scan=True)
+
+    def info(self) -> EngineInfo:
+        """Identify the shard."""
+        return edge_info(self._path)
+
+    def find(self, name: str) -> CollectionDescription | None:
+        """Describe what stands in the directory, whatever its name; None if there is nothing."""
+        if not self._path.exists() or (self._path.is_dir() and not any(self._path.iterdir())):
+            return None
+        if not self._path.is_dir() or not is_shard(self._path):
+            raise ConflictError(
+                f"{self._path} exists and is no Qdrant Edge shard", "choose another path; nothing was changed"
+            )
+        with opened(self._path) as shard:
+            return describe_shard(shard, self._path, name)
+
+    def check_schema(self, schema: CollectionSchema) -> None:
+        """Raise UnsupportedError if Edge cannot hold such a collection."""
+        config_from_schema(schema)
+        for index in schema.payload_indexes:
+            index_operation(index)
+
+    def stage(self, name: str, schema: CollectionSchema, aliases: tuple[str, ...]) -> EdgeStaged:
+        """Create an empty shard beside the path, as `.<name>.recollect-<id>`.
+
+        Raises:
+            RequestError: A second collection: a shard holds one.
+        """
+        if self._staged_name not in {None, name}:
+            raise RequestError(
+                f"{self._path} is one shard and holds one collection, not {self._staged_name!r} and {name!r}",
+                "choose one with `--collection`, and restore the others to paths of their own",
+            )
+        self._staged_name = name
+        staging = self._path.parent / f".{self._path.name}.recollect-{self._new_id()}"
+        return EdgeStaged(self._path, staging, schema)
+
+    def close(self) -> None:
+        """Do nothing: shards are open only while they are written or read."""
+
+
+class EdgeStaged:
+    """A shard that is being written beside its place.
+
+    A crash leaves the hidden staging directory, and what was in place untouched; delete the
+    directory, or let the next restore choose a new one. `switch` swaps two directories in one
+    system call on Linux; elsewhere a crash between its two renames leaves the old shard as
+    `<staging>.replaced` and the new one complete as the staging directory.
+    """
+
+    def __init__(self, path: Path, staging: Path, schema: CollectionSchema) -> None:
+        self._path = path
+        self._staging = staging
+        self._schema = schema
+        self._shard: Any = None
+        with _file_errors("creating", staging):
+            staging.mkdir(parents=True)
+            (staging / CONFIG_FILE).write_text(json.dumps(config_from_schema(schema)), encoding="utf-8")
+        with edge_errors("creating", staging):
+            self._shard = edge_library().EdgeShard.load(str(staging))
+
+    def write(self, records: pa.RecordBatch) -> None:
+        """Insert records."""
+        operation = edge_library().UpdateOperation
+        for start in range(0, records.num_rows, UPSERT_ROWS):
+            points = batch_to_points(records.slice(start, UPSERT_ROWS), self._schema)
+            with edge_errors("writing", self._staging):
+                self._shard.update(operation.upsert_points(points))
+
+    def finish(self) -> None:
+        """Create the payload indexes and flush. The HNSW index is built by the engine's optimizer."""
+        with edge_errors("indexing", self._staging):
+            for index in self._schema.payload_indexes:
+                self._shard.update(index_operation(index))
+            self._shard.flush()
+
+    def scan(self, *, batch_rows: int) -> Iterator[pa.RecordBatch]:
+        """Read back from files: the shard is closed and opened anew first."""
+        self._close()
+        schema = schema_from_config(read_config(self._staging), read_payload_indexes(self._staging))
+        with opened(self._staging) as shard:
+            yield from scan_shard(shard, self._staging, schema, batch_rows=batch_rows)
+
+    def switch(self) -> None:
+        """Put the shard in place."""
+        self._close()
+        with _file_errors("switching", self._path):
+            if not self._path.exists():
+                self._staging.rename(self._path)
+            elif not exchange(self._staging, self._path):
+                replaced = self._staging.with_name(self._staging.name + ".replaced")
+                self._path.rename(replaced)
+                self._staging.rename(self._path)
+                replaced.rename(self._staging)
+            sync_directory(self._path.parent)
+
+    def discard(self) -> None:
+        """Remove the staging directory; after a switch it holds what was replaced."""
+        self._close()
+        with _file_errors("removing", self._staging):
+            if self._staging.exists():
+                shutil.rmtree(self._staging)
+
+    def _close(self) -> None:
+        if self._shard is not None:
+            shard, self._shard = self._shard, None
+            with edge_errors("closing", self._staging):
+                shard.close()
+
+
+@contextmanager
+def _file_errors(action: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as error:
+        raise AccessError(f"{action} {path}: {error.strerror}", "check the directory's permissions") from error
+    except OSError as error:
+        raise UnavailableError(
+            f"{action} {path}: {error.strerror}", "check the disk and run the command again"
+        ) from error

@@ -1,0 +1,239 @@
+"""Leases and fences: how writers and garbage collection keep out of each other's way.
+
+A *writer's lease* says "objects that no snapshot lists yet may be about to matter".
+A *fence* says "unlisted objects are being deleted". The rule that makes it safe, on
+any store whose listings show what was written before:
+
+- a writer puts its lease, *then* lists fences; if there is one, it takes its lease
+  back, waits, and starts over;
+- a collector puts its fence, *then* lists leases, and waits until there is none.
+
+Of two that start together, at least one sees the other. Holders beat regularly; one
+that is certainly gone (`process.is_gone`), or whose beat did not change for
+`LEASE_TTL_S` *seen by the waiter's own monotonic clock*, is revoked by deleting its
+key. No wall clock is compared. A holder checks that it still holds before and after
+the step that matters. Format: docs/format.md#leases
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from recollect.clock import Clock
+from recollect.errors import ConflictError, IntegrityError, LeaseHeldError, NotFoundError, RecollectError
+from recollect.repository import layout
+from recollect.repository.process import Process, current_process, is_gone
+from recollect.storage.base import ObjectStore
+from recollect.values.ulid import RandomBytes, new_ulid
+
+LEASE_TTL_S = 180  # six missed beats
+BEAT_INTERVAL_S = 30
+POLL_INTERVAL_S = 0.5
+WAIT_S = 300  # longer than the TTL, so that a dead holder on another machine is outlived by default
+
+
+class LeaseRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The content of a lease or fence key."""
+
+    purpose: str
+    process: Process
+    beat: int = 0
+
+
+class Lease:
+    """A right that this process holds and others can see. Safe to share between threads."""
+
+    def __init__(self, store: ObjectStore, key: str, record: LeaseRecord) -> None:
+        self._store = store
+        self._record = record
+        self._ended = threading.Event()
+        self._lost: RecollectError | None = None
+        self.key = key
+        store.put(key, msgspec.json.encode(record))
+
+    def start_beating(self) -> None:
+        """Begin to show life, every `BEAT_INTERVAL_S`, from a daemon thread."""
+        threading.Thread(target=self._beat, name="lease-beat", daemon=True).start()
+
+    def assert_held(self) -> None:
+        """Make sure that nobody revoked this lease.
+
+        Raises:
+            ConflictError: It is gone; what this process was about to do is no longer safe.
+        """
+        try:
+            self._store.size(self.key)
+        except NotFoundError as error:
+            raise ConflictError(
+                f"the lease {self.key} in {self._store.url} was revoked while this process paused",
+                "nothing was lost; run the command again",
+            ) from error
+
+    def release(self) -> None:
+        """Give the right back."""
+        self._ended.set()
+        self._store.delete(self.key)
+
+    def abandon(self) -> None:
+        """Stop showing life and leave the key behind, as a process that died would."""
+        self._ended.set()
+
+    def _beat(self) -> None:
+        beat = 0
+        while not self._ended.wait(BEAT_INTERVAL_S):
+            beat += 1
+            try:
+                self._store.size(self.key)
+                self._store.put(self.key, msgspec.json.encode(msgspec.structs.replace(self._record, beat=beat)))
+            except NotFoundError:
+                return  # revoked: putting it again would hide that; `assert_held` will tell
+            except RecollectError:
+                continue  # one missed beat; the next may pass
+
+
+@contextmanager
+def hold_writer_lease(
+    store: ObjectStore, *, purpose: str, clock: Clock, random_bytes: RandomBytes, wait_s: float = WAIT_S
+) -> Iterator[Lease]:
+    """Hold the right to write objects and rely on unlisted ones until the context ends.
+
+    Waits while a garbage collection deletes. A crash leaves the lease key; the next
+    garbage collection finds its holder gone.
+
+    Raises:
+        LeaseHeldError: A garbage collection did not end within `wait_s`.
+    """
+    waiter = Waiter(store, clock, wait_s)
+    while True:
+        lease = Lease(store, layout.lease_key(_new_id(clock, random_bytes)), _record(purpose))
+        try:
+            fences = waiter.living(layout.FENCES)
+        except BaseException:
+            lease.abandon()
+            raise
+        if not fences:
+            break
+        lease.release()
+        waiter.wait(fences, "a garbage collection")
+    with _held(lease):
+        yield lease
+
+
+@contextmanager
+def hold_fence(
+    store: ObjectStore, *, purpose: str, clock: Clock, random_bytes: RandomBytes, wait_s: float = WAIT_S
+) -> Iterator[Lease]:
+    """Hold the sole right to delete unlisted objects until the context ends.
+
+    Waits until no writer holds a lease; new writers wait meanwhile.
+
+    Raises:
+        LeaseHeldError: Another fence is up, or a writer did not end within `wait_s`.
+    """
+    waiter = Waiter(store, clock, wait_s)
+    fence = Lease(store, layout.fence_key(_new_id(clock, random_bytes)), _record(purpose))
+    with _held(fence):
+        others = [holder for holder in waiter.living(layout.FENCES) if holder[0] != fence.key]
+        if others:
+            raise _held_by(others, store, "another garbage collection")
+        while writers := waiter.living(layout.LEASES):
+            waiter.wait(writers, "a backup")
+        yield fence
+
+
+Holder = tuple[str, LeaseRecord]
+
+
+class Waiter:
+    """Looks at the holders below a prefix, revokes the dead, and waits for the living, up to a limit."""
+
+    def __init__(self, store: ObjectStore, clock: Clock, wait_s: float) -> None:
+        self._store = store
+        self._clock = clock
+        self._deadline = clock.monotonic() + wait_s
+        self._seen: dict[str, tuple[int, float]] = {}
+
+    def living(self, prefix: str) -> list[Holder]:
+        """Return the holders that may be alive; keys of those that are gone are deleted."""
+        holders = []
+        for item in list(self._store.list(prefix)):
+            record = self._read(item.key)
+            if record is None:
+                continue
+            if is_gone(record.process) or self._is_silent(item.key, record.beat):
+                self._store.delete(item.key)
+            else:
+                holders.append((item.key, record))
+        return holders
+
+    def wait(self, holders: list[Holder], what: str) -> None:
+        """Wait a moment; LeaseHeldError once the limit has passed."""
+        if self._clock.monotonic() >= self._deadline:
+            raise _held_by(holders, self._store, what)
+        self._clock.sleep(POLL_INTERVAL_S)
+
+    def _is_silent(self, key: str, beat: int) -> bool:
+        now = self._clock.monotonic()
+        seen_beat, since = self._seen.get(key, (-1, now))
+        if seen_beat != beat:
+            self._seen[key] = (beat, now)
+            return False
+        return now - since >= LEASE_TTL_S
+
+    def _read(self, key: str) -> LeaseRecord | None:
+        try:
+            return msgspec.json.decode(self._store.get(key), type=LeaseRecord)
+        except NotFoundError:
+            return None  # released between listing and reading
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise IntegrityError(
+                f"{key} in {self._store.url} is not a lease: {error}",
+                "make sure that no backup or prune is running, then delete that file",
+            ) from error
+
+
+@contextmanager
+def _held(lease: Lease) -> Iterator[None]:
+    lease.start_beating()
+    try:
+        yield
+    except Exception:
+        _release_quietly(lease.release)
+        raise
+    except BaseException as error:
+        # Ctrl-C and the like: give the right back if we can, but never hide what stopped us.
+        if isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit)):
+            _release_quietly(lease.release)
+        else:
+            lease.abandon()
+        raise
+    lease.release()
+
+
+def _release_quietly(release: Callable[[], None]) -> None:
+    """Release on the way out of a failure; a key left behind is revoked by the next waiter."""
+    try:
+        release()
+    except RecollectError:
+        return
+
+
+def _record(purpose: str) -> LeaseRecord:
+    return LeaseRecord(purpose=purpose, process=current_process())
+
+
+def _new_id(clock: Clock, random_bytes: RandomBytes) -> str:
+    return new_ulid(clock.now(), random_bytes)
+
+
+def _held_by(holders: list[Holder], store: ObjectStore, what: str) -> LeaseHeldError:
+    key, record = holders[0]
+    process = record.process
+    return LeaseHeldError(
+        f"{what} holds {key} in {store.url}: {record.purpose}, process {process.pid} on {process.host}",
+        "wait until it has ended and run the command again; `recollect unlock` clears what dead processes left",
+    )
