@@ -94,7 +94,7 @@ class FaultPlan(msgspec.Struct, frozen=True, kw_only=True):
         capacity_bytes: What may be written before the disk is full; None is no limit. Deleting frees nothing.
         corruptions: Damage that readers see.
         stale_operations: A listing does not show keys written in the last so many operations of any kind.
-        shrinking_keys: The second listing of a prefix lacks so many of its last keys, the third twice as many.
+        shrinking_keys: The second listing of a prefix lacks so many of its last keys, the third twice that.
     """
 
     faults: tuple[Fault, ...] = ()
