@@ -1,0 +1,160 @@
+"""Planes: floats taken apart into parts that compress and parts that do not, and put together again.
+
+Exponents of embeddings are skewed, mantissas are noise; so the parts are stored as planes of
+their own. All of it is integer arithmetic on bit patterns, exact for every value (NaN payloads,
+-0.0, subnormals). Work goes in steps that stay in the second-level cache, in scratch arrays
+that each thread keeps: fresh memory would cost more than the arithmetic.
+
+Letters: n elements; e exponent, s sign, m mantissa bits. Format: docs/format.md#encodings
+"""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import numpy.typing as npt
+
+Bytes = npt.NDArray[np.uint8]
+Half = npt.NDArray[np.uint16]
+Word = npt.NDArray[np.uint32]
+
+STEP = 32768
+"""Elements per step: 128 KiB of float32 and its temporaries, within a 512 KiB cache."""
+
+_ONE = np.uint16(1)
+
+
+class _Scratch(threading.local):
+    """Arrays that one thread reuses: two of words and two of halves, one step each."""
+
+    def __init__(self) -> None:
+        self.word = np.empty(STEP, dtype=np.uint32)
+        self.half = np.empty(STEP, dtype=np.uint16)
+        self.other = np.empty(STEP, dtype=np.uint16)
+
+
+_SCRATCH = _Scratch()
+
+
+def split_words(words: Word, low: Half, middle: Bytes, exponents: Bytes) -> None:
+    """Split float32 bits `s eeeeeeee m×23`: low 16 mantissa bits, `m×7 s`, and the exponent.
+
+    Shapes: words (n,) → low (n,), middle (n,), exponents (n,), all written in place.
+    """
+    for start in range(0, len(words), STEP):
+        part = slice(start, start + STEP)
+        source = words[part]
+        np.copyto(low[part], source, casting="unsafe")  # keeps the low 16 bits
+        _split_upper(source, middle[part], exponents[part])
+
+
+def join_words(low: Half, middle: Bytes, exponents: Bytes, words: Word) -> None:
+    """Put float32 bits together again; the inverse of `split_words`."""
+    for start in range(0, len(words), STEP):
+        part = slice(start, start + STEP)
+        target = words[part]
+        _join_upper(middle[part], exponents[part], target)
+        np.bitwise_or(target, low[part], out=target)
+
+
+def split_upper(words: Word, middle: Bytes, exponents: Bytes) -> None:
+    """Split float32 bits whose low 16 are zero (bfloat16): `m×7 s`, and the exponent."""
+    for start in range(0, len(words), STEP):
+        part = slice(start, start + STEP)
+        _split_upper(words[part], middle[part], exponents[part])
+
+
+def join_upper(middle: Bytes, exponents: Bytes, words: Word) -> None:
+    """Put bfloat16 values together as float32 bits; the inverse of `split_upper`."""
+    for start in range(0, len(words), STEP):
+        part = slice(start, start + STEP)
+        _join_upper(middle[part], exponents[part], words[part])
+
+
+def split_halves(halves: Half, low: Bytes, high: Bytes) -> None:
+    """Split float16 bits `s eeeee m×10`: low byte, high byte."""
+    for start in range(0, len(halves), STEP):
+        part = slice(start, start + STEP)
+        shifted = _SCRATCH.half[: len(halves[part])]
+        np.copyto(low[part], halves[part], casting="unsafe")
+        np.right_shift(halves[part], 8, out=shifted)
+        np.copyto(high[part], shifted, casting="unsafe")
+
+
+def join_halves(low: Bytes, high: Bytes, halves: Half) -> None:
+    """Put float16 bits together again; the inverse of `split_halves`."""
+    for start in range(0, len(halves), STEP):
+        part = slice(start, start + STEP)
+        target = halves[part]
+        np.copyto(target, high[part])
+        np.left_shift(target, 8, out=target)
+        np.bitwise_or(target, low[part], out=target)
+
+
+def split_bytes(words: Word, planes: npt.NDArray[np.uint8]) -> None:
+    """Split integers into byte planes, lowest first. Shapes: (n,) → (4, n)."""
+    for position in range(4):
+        np.copyto(planes[position], words >> np.uint32(8 * position), casting="unsafe")
+
+
+def join_bytes(planes: list[Bytes]) -> Word:
+    """Put integers together from four byte planes; the inverse of `split_bytes`."""
+    words = planes[3].astype(np.uint32)
+    for position in (2, 1, 0):
+        words <<= np.uint32(8)
+        words |= planes[position]
+    return words
+
+
+def is_bfloat16(bits_seen: int) -> bool:
+    """Say whether every float32 is exactly a bfloat16, from the OR of all their bits."""
+    return bits_seen & 0xFFFF == 0
+
+
+def narrow_to_float16(words: Word, bits_seen: int) -> Half | None:
+    """Return the float16 bits of float32 bits if every value is finite and exactly a float16, else None.
+
+    NaN is left out because converting it is not bit-exact on every processor.
+    Shapes: (n,) → (n,).
+    """
+    if bits_seen & 0x1FFF:
+        return None
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        halves = words.view(np.float32).astype(np.float16)
+    bits = halves.view(np.uint16)
+    if np.any((bits & np.uint16(0x7C00)) == 0x7C00) or np.any(widen_float16(bits) != words):
+        return None
+    return bits
+
+
+def widen_float16(halves: Half) -> Word:
+    """Return the float32 bits of float16 bits. Shapes: (n,) → (n,)."""
+    return halves.view(np.float16).astype(np.float32).view(np.uint32)
+
+
+def _split_upper(source: Word, middle: Bytes, exponents: Bytes) -> None:
+    word, half, other = _SCRATCH.word, _SCRATCH.half, _SCRATCH.other
+    count = len(source)
+    word, half, other = word[:count], half[:count], other[:count]
+    np.right_shift(source, 16, out=word)
+    np.copyto(half, word, casting="unsafe")  # s eeeeeeee mmmmmmm
+    np.left_shift(half, 1, out=other)
+    np.right_shift(half, 15, out=half)
+    np.bitwise_or(half, other, out=half)  # eeeeeeee mmmmmmm s
+    np.copyto(middle, half, casting="unsafe")
+    np.right_shift(half, 8, out=other)
+    np.copyto(exponents, other, casting="unsafe")
+
+
+def _join_upper(middle: Bytes, exponents: Bytes, target: Word) -> None:
+    count = len(target)
+    half, other = _SCRATCH.half[:count], _SCRATCH.other[:count]
+    np.copyto(half, exponents)
+    np.left_shift(half, 8, out=half)
+    np.bitwise_or(half, middle, out=half)  # eeeeeeee mmmmmmm s
+    np.right_shift(half, _ONE, out=other)
+    np.left_shift(half, 15, out=half)
+    np.bitwise_or(half, other, out=half)  # s eeeeeeee mmmmmmm
+    np.copyto(target, half)
+    np.left_shift(target, 16, out=target)
