@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from recollect.codec.document import open_document, seal_document
 from recollect.codec.snapshot import decode_snapshot, encode_snapshot
 from recollect.errors import ConflictError, IntegrityError, NotFoundError, RequestError
 from recollect.repository import layout
@@ -36,7 +37,7 @@ class Catalog:
         Raises:
             ConflictError: The lease was lost and objects with it.
         """
-        encoded = encode_snapshot(snapshot)
+        encoded = seal_document(encode_snapshot(snapshot))
         lease.assert_held()
         self.repository.store.put_if_absent(layout.snapshot_key(snapshot.id), encoded)
         try:
@@ -109,8 +110,9 @@ class Catalog:
             wanted = tuple(sorted((set(tags) | added) - removed))
             if wanted != tags:
                 try:
-                    encoded = msgspec.json.encode({"tags": wanted})
-                    self.repository.store.put_if_absent(layout.tags_key(identity, revision + 1), encoded)
+                    self.repository.store.put_if_absent(
+                        layout.tags_key(identity, revision + 1), _encode_tags(identity, wanted)
+                    )
                 except ConflictError:
                     continue  # another revision came first: apply the change to that one
             return msgspec.structs.replace(snapshot, tags=wanted)
@@ -151,7 +153,7 @@ class Catalog:
         except NotFoundError:
             return None
         try:
-            snapshot = decode_snapshot(encoded)
+            snapshot = decode_snapshot(open_document(encoded))
         except IntegrityError as error:
             raise IntegrityError(f"{key} in {self.repository.url}: {error}", error.next_step) from error
         if snapshot.id != identity:
@@ -164,14 +166,12 @@ class Catalog:
             return 0, tuple(sorted(snapshot.tags))
         try:
             encoded = self.repository.store.get(keys[-1])
-            tags = msgspec.json.decode(encoded, type=dict[str, tuple[str, ...]])["tags"]
-            revision = int(keys[-1].rsplit("/", 1)[-1].removesuffix(".json"))
-        except (NotFoundError, KeyError, ValueError, msgspec.DecodeError) as error:
+            return _decode_tags(keys[-1], encoded, snapshot.id)
+        except (NotFoundError, IntegrityError) as error:
             raise IntegrityError(
                 f"{keys[-1]} in {self.repository.url} is damaged: {error}",
                 "delete that file to fall back to the tags before it",
             ) from error
-        return revision, tags
 
     def _by_prefix(self, selector: str, snapshots: list[Snapshot]) -> Snapshot:
         wanted = selector.lower()
@@ -192,6 +192,26 @@ class Catalog:
     def _missing_objects(self, snapshot: Snapshot) -> list[str]:
         digests = {reference.digest for reference in snapshot.objects()}
         return [digest for digest in sorted(digests) if self.repository.object_size(digest) is None]
+
+
+class _TagRecord(msgspec.Struct, frozen=True):
+    snapshot: str
+    tags: tuple[str, ...]
+
+
+def _encode_tags(identity: str, tags: tuple[str, ...]) -> bytes:
+    return seal_document(msgspec.json.encode(_TagRecord(snapshot=identity, tags=tags)))
+
+
+def _decode_tags(key: str, encoded: bytes, identity: str) -> tuple[int, tuple[str, ...]]:
+    try:
+        record = msgspec.json.decode(open_document(encoded), type=_TagRecord)
+        revision = int(key.rsplit("/", 1)[-1].removesuffix(".json"))
+    except (ValueError, msgspec.DecodeError) as error:
+        raise IntegrityError(f"not a tag record: {error}") from error
+    if record.snapshot != identity:
+        raise IntegrityError(f"it belongs to the snapshot {record.snapshot}")
+    return revision, record.tags
 
 
 def check_tag(tag: str) -> str:

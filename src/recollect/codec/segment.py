@@ -123,6 +123,12 @@ class SegmentReader:
         for position in range(len(self._first_rows) - 1):
             yield index_file.read_row_group(self._file, position, names)
 
+    def read_rows(self) -> Iterator[pa.RecordBatch]:
+        """Yield what `read_index` yields and the payloads, a row group at a time; no vectors."""
+        names = [*self._index_names(), columns.PAYLOAD]
+        for position in range(len(self._first_rows) - 1):
+            yield index_file.read_row_group(self._file, position, names)
+
     def read_index_rows(self, start: int, count: int) -> pa.RecordBatch:
         """Read rows [start, start + count) of what `read_index` yields."""
         return self._read_columns(start, count, self._index_names())

@@ -104,7 +104,9 @@ def sweep(
                 deleted, deleted_bytes = deleted + 1, deleted_bytes + size
             done = number + 1
             on_event(
-                Progress(stage="delete", subject="garbage", done=done, total=len(plan.garbage), unit="objects")
+                Progress(
+                    stage="delete", subject="garbage", done=done, total=len(plan.garbage), unit="objects"
+                )
             )
         debris_count = 0
         if isinstance(repository.store, Debris):

@@ -88,7 +88,9 @@ class Lease:
             beat += 1
             try:
                 self._store.size(self.key)
-                self._store.put(self.key, msgspec.json.encode(msgspec.structs.replace(self._record, beat=beat)))
+                self._store.put(
+                    self.key, msgspec.json.encode(msgspec.structs.replace(self._record, beat=beat))
+                )
             except NotFoundError:
                 return  # revoked: putting it again would hide that; `assert_held` will tell
             except RecollectError:

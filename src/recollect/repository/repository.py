@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from recollect.codec.document import open_document, seal_document
 from recollect.errors import (
     ConflictError,
     FormatVersionError,
@@ -139,13 +140,15 @@ def create_repository(store: ObjectStore, *, now: datetime, random_bytes: Random
     """
     taken = next(iter(store.list("")), None)
     if taken is not None and taken.key == layout.CONFIG:
-        raise ConflictError(f"there is a repository at {store.url} already", "use it, or choose another place")
+        raise ConflictError(
+            f"there is a repository at {store.url} already", "use it, or choose another place"
+        )
     if taken is not None and not _exists(store, layout.CONFIG):
         raise ConflictError(
             f"{store.url} is not empty (it holds {taken.key!r})", "choose an empty place for the repository"
         )
     config = RepositoryConfig(format=REPOSITORY_FORMAT, id=new_ulid(now, random_bytes), created_at=now)
-    encoded = msgspec.json.format(msgspec.json.encode(config), indent=2) + b"\n"
+    encoded = seal_document(msgspec.json.encode(config))
     try:
         store.put_if_absent(layout.CONFIG, encoded)
     except ConflictError as error:
@@ -177,7 +180,7 @@ def _decode_config(encoded: bytes, url: str) -> RepositoryConfig:
     damaged = f"{layout.CONFIG} in {url} is damaged"
     mend = "restore that file from a copy of the repository; objects and snapshots are not affected by it"
     try:
-        raw: Any = msgspec.json.decode(encoded)
+        raw: Any = msgspec.json.decode(open_document(encoded))
         version = raw.get("format") if isinstance(raw, dict) else None
         if isinstance(version, int) and version > REPOSITORY_FORMAT:
             raise FormatVersionError(
@@ -185,7 +188,7 @@ def _decode_config(encoded: bytes, url: str) -> RepositoryConfig:
                 "upgrade Recollect",
             )
         config = msgspec.convert(raw, RepositoryConfig, strict=False)
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, IntegrityError) as error:
         raise IntegrityError(f"{damaged}: {error}", mend) from error
     if config.format < 1:
         raise IntegrityError(f"{damaged}: format {config.format} never existed", mend)

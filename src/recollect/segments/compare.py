@@ -1,6 +1,8 @@
-"""Compare two states of a collection: merge-join by key, then by digest.
+"""Compare two states of a collection: merge-join by key, then by digest, in bounded memory.
 
-Both sides are streams sorted by key that carry digests; only differing records come out.
+Both sides are streams of upserts sorted by key that carry digests. `differences` tells
+what differs, window by window; `changes_between` turns that into the changes that lead
+from the one to the other.
 """
 
 from __future__ import annotations
@@ -19,20 +21,23 @@ from recollect.values.fingerprint import Fingerprint, fingerprint_batch
 from recollect.values.schema import CollectionSchema
 from recollect.values.snapshot import ChangeCounts
 
+Mask = npt.NDArray[np.bool_]
+
 
 class Comparison(msgspec.Struct, kw_only=True):
     """Running totals of one comparison; complete when its stream has ended.
 
     Attributes:
-        changes: Records that differ, from the old state's point of view.
-        fingerprint: Of the new state, from all its rows.
-        derived: Of the new state, from the old fingerprint and the differences only.
+        before: Fingerprint of the old state, from all its rows.
+        after: Fingerprint of the new state, from all its rows.
+        derived: Fingerprint of the new state, from the old one and the differences; equals `after`.
     """
 
     added: int = 0
     changed: int = 0
     removed: int = 0
-    fingerprint: Fingerprint = Fingerprint()
+    before: Fingerprint = Fingerprint()
+    after: Fingerprint = Fingerprint()
     derived: Fingerprint = Fingerprint()
 
     @property
@@ -41,77 +46,143 @@ class Comparison(msgspec.Struct, kw_only=True):
         return ChangeCounts(added=self.added, changed=self.changed, removed=self.removed)
 
 
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """What differs within one range of keys.
+
+    Attributes:
+        after: All rows of the new state in the range; None if it has none.
+        is_added: Rows of `after` whose key is new. Shape (n,).
+        is_changed: Rows of `after` whose key was there with other digests. Shape (n,).
+        differs: By digest column, rows of `after` where it differs from what was there; for
+            added rows it means nothing. Shapes (n,).
+        removed: Rows of the old state whose keys are gone, ascending; None if there are none.
+    """
+
+    after: pa.RecordBatch | None
+    is_added: Mask
+    is_changed: Mask
+    differs: dict[str, Mask]
+    removed: pa.RecordBatch | None
+
+
+def differences(
+    old: Iterator[pa.RecordBatch],
+    new: Iterator[pa.RecordBatch],
+    schema: CollectionSchema,
+    totals: Comparison,
+) -> Iterator[Difference]:
+    """Yield what differs, ascending by key; `totals` is filled on the way.
+
+    Streams: batches with at least `key` and the digest columns of `schema`.
+    """
+    digests = columns.digest_columns(schema)
+    for before, after in windows([old, new]):
+        if before is not None:
+            totals.before += fingerprint_batch(before)
+        if after is not None:
+            totals.after += fingerprint_batch(after)
+        difference = _compare(before, after, digests)
+        _count(totals, before, difference)
+        yield difference
+
+
 def changes_between(
     old: Iterator[pa.RecordBatch],
     new: Iterator[pa.RecordBatch],
     schema: CollectionSchema,
-    *,
-    old_fingerprint: Fingerprint,
     totals: Comparison,
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the changes that turn the old state into the new one, ascending by key.
+    """Yield the changes (`change_schema`) that turn the old state into the new one, ascending by key.
 
     A changed record carries all its digests and only those values whose digest differs; the
     others are null, which means "as before" (`values.batch`).
 
-    Streams: `old` has the columns of `index_schema` (upserts only), `new` those of `change_schema`.
-    `totals` is filled on the way.
+    Streams: `old` as in `differences`, `new` with the columns of `change_schema`.
     """
-    digests = columns.digest_columns(schema)
-    totals.derived = old_fingerprint
-    for before, after in windows([old, new]):
-        if after is not None:
-            totals.fingerprint += fingerprint_batch(after)
-        change = _window_changes(before, after, schema, digests, totals)
-        if change.num_rows:
-            yield change
+    for difference in differences(old, new, schema, totals):
+        parts = []
+        if difference.after is not None and (difference.is_added | difference.is_changed).any():
+            parts.append(_upserts(difference))
+        if difference.removed is not None:
+            parts.append(tombstones(difference.removed.column(columns.KEY), schema))
+        if len(parts) == 1:
+            yield parts[0]
+        elif parts:
+            joined = pa.concat_batches(parts)
+            yield joined.take(pc.sort_indices(joined.column(columns.KEY)))
 
 
-def _window_changes(
-    before: pa.RecordBatch | None,
-    after: pa.RecordBatch | None,
-    schema: CollectionSchema,
-    digests: list[str],
-    totals: Comparison,
-) -> pa.RecordBatch:
-    if before is None:
-        assert after is not None, "a window has rows"
-        totals.added += after.num_rows
-        totals.derived += fingerprint_batch(after)
-        return after
+def tombstones(keys: pa.BinaryArray, schema: CollectionSchema) -> pa.RecordBatch:
+    """Return the changes that delete these keys."""
+    target = columns.change_schema(schema)
+    arrays = {field.name: pa.nulls(len(keys), field.type) for field in target}
+    arrays[columns.KEY] = keys
+    arrays[columns.OP] = pa.array(np.full(len(keys), columns.DELETE, dtype=np.uint8))
+    return pa.RecordBatch.from_arrays([arrays[name] for name in target.names], schema=target)
+
+
+def _compare(before: pa.RecordBatch | None, after: pa.RecordBatch | None, digests: list[str]) -> Difference:
     if after is None:
-        return _deletes(before, schema, totals)
+        nothing = np.zeros(0, dtype=bool)
+        return Difference(after=None, is_added=nothing, is_changed=nothing, differs={}, removed=before)
+    count = after.num_rows
+    if before is None:
+        every, none = np.ones(count, dtype=bool), np.zeros(count, dtype=bool)
+        return Difference(after=after, is_added=every, is_changed=none, differs={}, removed=None)
     matches = pc.index_in(after.column(columns.KEY), value_set=before.column(columns.KEY))
     is_old = matches.is_valid().to_numpy(zero_copy_only=False)
     old_rows = matches.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
     differs = {name: _differs(before.column(name), after.column(name), old_rows) for name in digests}
-    any_differs = np.logical_or.reduce(list(differs.values()))
-    upserted = np.flatnonzero(~is_old | any_differs)
-    changed = is_old & any_differs
     gone = np.ones(before.num_rows, dtype=bool)
     gone[old_rows[is_old]] = False
-    totals.added += int(np.count_nonzero(~is_old))
-    totals.changed += int(np.count_nonzero(changed))
-    if len(upserted):
-        totals.derived += fingerprint_batch(after.take(pa.array(upserted)))
-    if changed.any():
-        totals.derived -= fingerprint_batch(_take(before, old_rows[changed]))
-    upserts = _keep_differing(after, upserted, is_old, differs)
-    if not gone.any():
-        return upserts
-    deletes = _deletes(_take(before, np.flatnonzero(gone)), schema, totals)
-    return _in_key_order(upserts, deletes)
+    return Difference(
+        after=after,
+        is_added=~is_old,
+        is_changed=is_old & np.logical_or.reduce(list(differs.values())),
+        differs=differs,
+        removed=_rows(before, gone) if gone.any() else None,
+    )
 
 
-def _differs(before: pa.Array, after: pa.Array, old_rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+def _count(totals: Comparison, before: pa.RecordBatch | None, difference: Difference) -> None:
+    totals.added += int(np.count_nonzero(difference.is_added))
+    totals.changed += int(np.count_nonzero(difference.is_changed))
+    if before is not None:
+        totals.derived += fingerprint_batch(before)
+    after = difference.after
+    if after is not None and (difference.is_added | difference.is_changed).any():
+        totals.derived += fingerprint_batch(_rows(after, difference.is_added | difference.is_changed))
+    if before is not None and after is not None and difference.is_changed.any():
+        changed_keys = after.column(columns.KEY).filter(pa.array(difference.is_changed))
+        replaced = pc.is_in(before.column(columns.KEY), value_set=changed_keys)
+        totals.derived -= fingerprint_batch(_index_columns(before).filter(replaced))
+    if difference.removed is not None:
+        totals.removed += difference.removed.num_rows
+        totals.derived -= fingerprint_batch(difference.removed)
+
+
+def _rows(batch: pa.RecordBatch, mask: Mask) -> pa.RecordBatch:
+    """Pick rows of the key and digest columns; values are left out, they are costly to copy."""
+    return _index_columns(batch).filter(pa.array(mask))
+
+
+def _index_columns(batch: pa.RecordBatch) -> pa.RecordBatch:
+    return batch.select([name for name in batch.schema.names if name == columns.KEY or is_digest(name)])
+
+
+def is_digest(name: str) -> bool:
+    """Tell whether a column holds digests."""
+    return name == columns.PAYLOAD_DIGEST or name.startswith(columns.VECTOR_DIGEST_PREFIX)
+
+
+def _differs(before: pa.Array, after: pa.Array, old_rows: npt.NDArray[np.int64]) -> Mask:
     """Compare digests row by row, null equal to null. Shapes: (n,) of `after`."""
     matched = before.take(pa.array(old_rows))
-    left, right = _words(matched), _words(after)
-    unequal: npt.NDArray[np.bool_] = (left != right).any(axis=1)
+    unequal: Mask = (_words(matched) != _words(after)).any(axis=1)
     if matched.null_count or after.null_count:
-        left_valid = matched.is_valid().to_numpy(zero_copy_only=False)
-        right_valid = after.is_valid().to_numpy(zero_copy_only=False)
-        unequal = np.where(left_valid & right_valid, unequal, left_valid != right_valid)
+        left = matched.is_valid().to_numpy(zero_copy_only=False)
+        right = after.is_valid().to_numpy(zero_copy_only=False)
+        unequal = np.where(left & right, unequal, left != right)
     return unequal
 
 
@@ -121,44 +192,18 @@ def _words(digests: pa.FixedSizeBinaryArray) -> npt.NDArray[np.uint64]:
     return np.frombuffer(buffer, dtype=np.uint64, count=len(digests) * 2, offset=start).reshape(-1, 2)
 
 
-def _keep_differing(
-    after: pa.RecordBatch,
-    rows: npt.NDArray[np.int64],
-    is_old: npt.NDArray[np.bool_],
-    differs: dict[str, npt.NDArray[np.bool_]],
-) -> pa.RecordBatch:
-    """Take rows, leaving out the values of known records whose digest is as before."""
-    value_masks = {columns.value_column(name): is_old & ~mask for name, mask in differs.items()}
+def _upserts(difference: Difference) -> pa.RecordBatch:
+    """Take the differing rows, leaving out the values of known records whose digest is as before."""
+    after = difference.after
+    assert after is not None, "only asked for windows with new rows"
+    rows = np.flatnonzero(difference.is_added | difference.is_changed)
+    if len(rows) == after.num_rows and not difference.is_changed.any():
+        return after
+    value_of = {columns.value_column(name): name for name in difference.differs}
     arrays = []
     for field in after.schema:
-        drop = value_masks.get(field.name)
-        indices = pa.array(rows, mask=None if drop is None else drop[rows])
-        arrays.append(after.column(field.name).take(indices))
+        mask = None
+        if field.name in value_of:
+            mask = (~difference.is_added & ~difference.differs[value_of[field.name]])[rows]
+        arrays.append(after.column(field.name).take(pa.array(rows, mask=mask)))
     return pa.RecordBatch.from_arrays(arrays, schema=after.schema)
-
-
-def _deletes(before: pa.RecordBatch, schema: CollectionSchema, totals: Comparison) -> pa.RecordBatch:
-    count = before.num_rows
-    totals.removed += count
-    totals.derived -= fingerprint_batch(before)
-    return tombstones(before.column(columns.KEY), schema)
-
-
-def tombstones(keys: pa.BinaryArray, schema: CollectionSchema) -> pa.RecordBatch:
-    """Return the changes that delete these keys."""
-    target = columns.change_schema(schema)
-    arrays = [pa.nulls(len(keys), field.type) for field in target]
-    arrays[0] = keys
-    arrays[1] = pa.array(np.full(len(keys), columns.DELETE, dtype=np.uint8))
-    return pa.RecordBatch.from_arrays(arrays, schema=target)
-
-
-def _in_key_order(first: pa.RecordBatch, second: pa.RecordBatch) -> pa.RecordBatch:
-    if first.num_rows == 0:
-        return second
-    joined = pa.concat_batches([first, second])
-    return joined.take(pc.sort_indices(joined.column(columns.KEY)))
-
-
-def _take(batch: pa.RecordBatch, rows: npt.NDArray[np.int64]) -> pa.RecordBatch:
-    return batch.take(pa.array(rows))

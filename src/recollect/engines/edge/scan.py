@@ -26,7 +26,9 @@ BATCH_BYTES = 32 * 1024 * 1024
 """Uncompressed vector bytes of one page at most; dense vectors only, the others are smaller."""
 
 
-def scan_shard(shard: Any, path: Path, schema: CollectionSchema, *, batch_rows: int) -> Iterator[pa.RecordBatch]:
+def scan_shard(
+    shard: Any, path: Path, schema: CollectionSchema, *, batch_rows: int
+) -> Iterator[pa.RecordBatch]:
     """Yield all records of an open shard, ascending by key.
 
     Raises:

@@ -60,7 +60,9 @@ def read_config(directory: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise IntegrityError(f"{path} cannot be read: {error}", "restore the shard from a snapshot") from error
+        raise IntegrityError(
+            f"{path} cannot be read: {error}", "restore the shard from a snapshot"
+        ) from error
     if not isinstance(config, dict):
         raise IntegrityError(f"{path} holds no configuration", "restore the shard from a snapshot")
     return config

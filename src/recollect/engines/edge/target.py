@@ -160,7 +160,9 @@ def _file_errors(action: str, path: Path) -> Iterator[None]:
     try:
         yield
     except PermissionError as error:
-        raise AccessError(f"{action} {path}: {error.strerror}", "check the directory's permissions") from error
+        raise AccessError(
+            f"{action} {path}: {error.strerror}", "check the directory's permissions"
+        ) from error
     except OSError as error:
         raise UnavailableError(
             f"{action} {path}: {error.strerror}", "check the disk and run the command again"

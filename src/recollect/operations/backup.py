@@ -1,0 +1,247 @@
+"""Back up: source → records → changes → segments → snapshot.
+
+Objects are written first and the snapshot last: an interrupted backup leaves objects
+that `prune` removes, never a snapshot that cannot be restored. The next backup finds
+and reuses what an interrupted one stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+
+import msgspec
+import pyarrow as pa
+
+from recollect.catalog.catalog import Catalog
+from recollect.clock import Clock
+from recollect.engines.base import CollectionDescription, Source, SourceView
+from recollect.errors import IntegrityError, NotFoundError
+from recollect.operations.scan import digested
+from recollect.policy.compaction import CompactionLimits
+from recollect.repository.lease import WAIT_S, Lease, hold_writer_lease
+from recollect.repository.repository import Repository
+from recollect.segments.compact import compact_runs
+from recollect.segments.compare import Comparison, changes_between
+from recollect.segments.reader import RunsReader
+from recollect.segments.writer import write_run
+from recollect.values import batch as columns
+from recollect.values.event import Note, OnEvent, ignore_events
+from recollect.values.schema import layout_difference
+from recollect.values.snapshot import CollectionEntry, Snapshot
+from recollect.values.ulid import RandomBytes, new_ulid
+
+SEAL_WORKERS = 2
+
+
+class BackupOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What to back up and what to write beside it.
+
+    Attributes:
+        collections: Names or aliases; empty means all.
+        compare: "parent" stores only changes against the newest snapshot of the same source;
+            "nothing" reads no parent and stores everything (deduplicated by object only).
+        wait_s: How long to wait for a garbage collection to end.
+    """
+
+    collections: tuple[str, ...] = ()
+    name: str = ""
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    host: str = ""
+    tool_version: str = ""
+    compare: str = "parent"
+    wait_s: float = WAIT_S
+    limits: CompactionLimits = CompactionLimits()
+
+
+class BackupReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a backup did.
+
+    Attributes:
+        snapshot: As committed.
+        source_bytes: Uncompressed size of all records that the snapshot holds.
+        stored_bytes: Bytes added to the repository: new objects and the snapshot itself.
+        duration_seconds: By the monotonic clock.
+    """
+
+    snapshot: Snapshot
+    source_bytes: int
+    stored_bytes: int
+    duration_seconds: float
+
+
+def run(
+    source: Source,
+    repository: Repository,
+    *,
+    options: BackupOptions,
+    clock: Clock,
+    random_bytes: RandomBytes,
+    on_event: OnEvent = ignore_events,
+) -> BackupReport:
+    """Back up collections of a source and commit one snapshot.
+
+    Raises:
+        NotFoundError: A collection does not exist, or the source has none.
+        LeaseHeldError: A garbage collection did not end in time.
+        IntegrityError: The parent snapshot is damaged; see `BackupOptions.compare`.
+    """
+    started = clock.monotonic()
+    created_at = clock.now()
+    catalog = Catalog(repository)
+    engine = source.info()
+    with hold_writer_lease(
+        repository.store,
+        purpose=f"backup of {engine.url}",
+        clock=clock,
+        random_bytes=random_bytes,
+        wait_s=options.wait_s,
+    ) as lease:
+        history = _History(catalog, engine.url, options.compare)
+        with source.hold() as view, ThreadPoolExecutor(SEAL_WORKERS) as executor:
+            names = _names(view, options.collections, engine.url)
+            job = _Job(view, repository, executor, lease, options.limits, on_event)
+            is_ordered = source.capabilities.ordered_scan
+            written = [job.collection(name, history, is_ordered=is_ordered) for name in names]
+        snapshot = Snapshot(
+            id=new_ulid(created_at, random_bytes),
+            created_at=created_at,
+            engine=engine.product,
+            engine_version=engine.version,
+            source=engine.url,
+            host=options.host,
+            tool_version=options.tool_version,
+            parent=history.parent_id,
+            name=options.name,
+            description=options.description,
+            tags=tuple(sorted(set(options.tags))),
+            collections=tuple(sorted((entry for entry, _ in written), key=lambda entry: entry.name)),
+            stored_bytes=sum(added for _, added in written),
+            duration_seconds=round(clock.monotonic() - started, 3),
+        )
+        snapshot_bytes = catalog.commit(snapshot, lease)
+    return BackupReport(
+        snapshot=snapshot,
+        source_bytes=sum(entry.source_bytes for entry in snapshot.collections),
+        stored_bytes=snapshot.stored_bytes + snapshot_bytes,
+        duration_seconds=clock.monotonic() - started,
+    )
+
+
+def _names(view: SourceView, wanted: tuple[str, ...], url: str) -> list[str]:
+    if wanted:
+        return sorted({view.describe(name).name for name in wanted})
+    names = view.collections()
+    if not names:
+        raise NotFoundError(f"{url} has no collections to back up", "check that this is the right source")
+    return names
+
+
+class _History:
+    """The snapshots of the same source: where a collection's parent state is looked up."""
+
+    def __init__(self, catalog: Catalog, source: str, compare: str) -> None:
+        snapshots = catalog.list() if compare == "parent" else []
+        self._snapshots = [snapshot for snapshot in reversed(snapshots) if snapshot.source == source]
+        self.parent_id = self._snapshots[0].id if self._snapshots else None
+
+    def entry(self, name: str) -> CollectionEntry | None:
+        """Return the newest known state of a collection, or None."""
+        for snapshot in self._snapshots:
+            for entry in snapshot.collections:
+                if entry.name == name:
+                    return entry
+        return None
+
+
+class _Job:
+    """One backup under way: what all of its collections share."""
+
+    def __init__(
+        self,
+        view: SourceView,
+        repository: Repository,
+        executor: Executor,
+        lease: Lease,
+        limits: CompactionLimits,
+        on_event: OnEvent,
+    ) -> None:
+        self._view = view
+        self._repository = repository
+        self._executor = executor
+        self._lease = lease
+        self._limits = limits
+        self._on_event = on_event
+
+    def collection(self, name: str, history: _History, *, is_ordered: bool) -> tuple[CollectionEntry, int]:
+        """Store one collection's changes; returns its entry and the bytes that were added."""
+        description = self._view.describe(name)
+        parent = self._usable_parent(history.entry(description.name), description)
+        old = RunsReader(self._repository, description.schema, parent.runs if parent else ())
+        totals = Comparison()
+        source_bytes = _ByteCount()
+        new = source_bytes.count(
+            digested(self._view, description, is_ordered=is_ordered, on_event=self._on_event)
+        )
+        changes = changes_between(old.index(), new, description.schema, totals)
+        written = write_run(changes, description.schema, self._repository, executor=self._executor)
+        self._prove(name, parent, totals)
+        runs = (*old.runs, written.run) if written.run else old.runs
+        compacted = compact_runs(
+            runs, description.schema, self._repository, executor=self._executor, limits=self._limits
+        )
+        entry = CollectionEntry(
+            name=description.name,
+            schema=description.schema,
+            aliases=description.aliases,
+            record_count=totals.after.record_count,
+            fingerprint=str(totals.after),
+            consistency=description.consistency,
+            position=description.position,
+            changes=totals.changes,
+            source_bytes=source_bytes.total,
+            runs=compacted.runs,
+        )
+        return entry, written.added_bytes + compacted.added_bytes
+
+    @staticmethod
+    def _prove(name: str, parent: CollectionEntry | None, totals: Comparison) -> None:
+        """Make sure that the parent plus the stored changes is exactly what was read."""
+        if parent is not None and str(totals.before) != parent.fingerprint:
+            raise IntegrityError(
+                f"the parent state of {name!r} reads as {totals.before}, not {parent.fingerprint}",
+                "run `recollect verify --read-data`; `recollect backup --full` does without the parent",
+            )
+        assert totals.derived == totals.after, "the changes do not lead from the parent to what was read"
+
+    def _usable_parent(
+        self, parent: CollectionEntry | None, description: CollectionDescription
+    ) -> CollectionEntry | None:
+        """Compare only states that have the same columns."""
+        if parent is None:
+            return None
+        difference = layout_difference(parent.schema, description.schema)
+        if difference:
+            self._on_event(
+                Note(message=f"{description.name}: stored in full, the collection was changed: {difference}")
+            )
+            return None
+        return parent
+
+
+class _ByteCount:
+    """Counts the uncompressed bytes of the records that pass through."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    def count(self, changes: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Pass batches on, adding up keys, payloads and vectors (no digests)."""
+        for batch in changes:
+            for field in batch.schema:
+                if field.name in {columns.KEY, columns.PAYLOAD} or field.name.startswith(
+                    columns.VECTOR_PREFIX
+                ):
+                    self.total += batch.column(field.name).nbytes
+            yield batch
