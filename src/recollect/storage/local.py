@@ -111,8 +111,9 @@ class LocalStore:
         for found in self._walk(""):
             if files.is_temporary(found.key.rpartition("/")[2]):
                 with files.hold_abandoned(self._root / found.key) as is_abandoned:
-                    if is_abandoned:
-                        yield found
+                    pass  # released before the caller sees it, who may want to remove it
+                if is_abandoned:
+                    yield found
 
     def remove_debris(self, key: str) -> None:
         """Remove one entry of `debris`; a file whose writer lives is left alone."""
