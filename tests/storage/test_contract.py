@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from recollect.clock import ManualClock
-from recollect.storage import files
 from recollect.storage.base import ObjectStore
 from recollect.storage.local import LocalStore
 from recollect.storage.memory import MemoryStore
@@ -37,7 +37,7 @@ class TestLocalStoreWithoutHardLinks(StoreContract):
         def refuse(*_: object, **__: object) -> None:
             raise PermissionError(1, "Operation not permitted")  # what Linux says on FAT
 
-        monkeypatch.setattr(files.os, "link", refuse)
+        monkeypatch.setattr(os, "link", refuse)
         return LocalStore(tmp_path / "store")
 
 
