@@ -173,3 +173,15 @@ class ChangedSince(Protocol):
         DELETE. None when the position is unknown or too old: the caller scans everything.
         """
         ...
+
+
+@runtime_checkable
+class Adapting(Protocol):
+    """A target that cannot hold every record as it is, and says beforehand what it will hold."""
+
+    def as_held(self, records: pa.RecordBatch, schema: CollectionSchema) -> pa.RecordBatch:
+        """Return records as this engine will give them back; the same object if it holds them as they are.
+
+        Idempotent: what it returns is held unchanged. Writing the result and reading it back is bit-exact.
+        """
+        ...

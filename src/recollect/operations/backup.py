@@ -15,11 +15,11 @@ import pyarrow as pa
 
 from recollect.catalog.catalog import Catalog
 from recollect.clock import Clock
-from recollect.engines.base import CollectionDescription, Source, SourceView
+from recollect.engines.base import Capabilities, CollectionDescription, Source, SourceView
 from recollect.errors import IntegrityError, NotFoundError
 from recollect.operations.scan import digested
 from recollect.policy.compaction import CompactionLimits
-from recollect.repository.lease import WAIT_S, Lease, hold_writer_lease
+from recollect.repository.lease import WAIT_S, hold_writer_lease
 from recollect.repository.repository import Repository
 from recollect.segments.compact import compact_runs
 from recollect.segments.compare import Comparison, changes_between
@@ -101,9 +101,8 @@ def run(
         history = _History(catalog, engine.url, options.compare)
         with source.hold() as view, ThreadPoolExecutor(SEAL_WORKERS) as executor:
             names = _names(view, options.collections, engine.url)
-            job = _Job(view, repository, executor, lease, options.limits, on_event)
-            is_ordered = source.capabilities.ordered_scan
-            written = [job.collection(name, history, is_ordered=is_ordered) for name in names]
+            job = _Job(view, source.capabilities, repository, executor, options.limits, on_event=on_event)
+            written = [job.collection(name, history) for name in names]
         snapshot = Snapshot(
             id=new_ulid(created_at, random_bytes),
             created_at=created_at,
@@ -161,29 +160,28 @@ class _Job:
     def __init__(
         self,
         view: SourceView,
+        capabilities: Capabilities,
         repository: Repository,
         executor: Executor,
-        lease: Lease,
         limits: CompactionLimits,
+        *,
         on_event: OnEvent,
     ) -> None:
         self._view = view
+        self._capabilities = capabilities
         self._repository = repository
         self._executor = executor
-        self._lease = lease
         self._limits = limits
         self._on_event = on_event
 
-    def collection(self, name: str, history: _History, *, is_ordered: bool) -> tuple[CollectionEntry, int]:
+    def collection(self, name: str, history: _History) -> tuple[CollectionEntry, int]:
         """Store one collection's changes; returns its entry and the bytes that were added."""
         description = self._view.describe(name)
         parent = self._usable_parent(history.entry(description.name), description)
         old = RunsReader(self._repository, description.schema, parent.runs if parent else ())
         totals = Comparison()
         source_bytes = _ByteCount()
-        new = source_bytes.count(
-            digested(self._view, description, is_ordered=is_ordered, on_event=self._on_event)
-        )
+        new = source_bytes.count(digested(self._view, description, self._capabilities, self._on_event))
         changes = changes_between(old.index(), new, description.schema, totals)
         written = write_run(changes, description.schema, self._repository, executor=self._executor)
         self._prove(name, parent, totals)

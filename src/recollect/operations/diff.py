@@ -95,7 +95,7 @@ class LiveSide:
     def __init__(self, source: Source, view: SourceView, on_event: OnEvent = ignore_events) -> None:
         self._view = view
         self._on_event = on_event
-        self._is_ordered = source.capabilities.ordered_scan
+        self._capabilities = source.capabilities
         self._found = {name: view.describe(name) for name in view.collections()}
         self.label = source.info().url
 
@@ -106,7 +106,7 @@ class LiveSide:
     def index(self, name: str) -> Iterator[pa.RecordBatch]:
         """Scan and digest the live records."""
         found = self._found[name]
-        return digested(self._view, found, is_ordered=self._is_ordered, on_event=self._on_event)
+        return digested(self._view, found, self._capabilities, self._on_event)
 
 
 def run(

@@ -160,7 +160,6 @@ def against(
     problems: list[Problem] = []
     with source.hold() as view:
         live = set(view.collections())
-        is_ordered = source.capabilities.ordered_scan
         for name, entry in known.items():
             if collections and name not in collections:
                 continue
@@ -178,7 +177,7 @@ def against(
                 continue
             totals = Comparison()
             stored = RunsReader(repository, entry.schema, entry.runs).index()
-            records = digested(view, description, is_ordered=is_ordered, on_event=on_event)
+            records = digested(view, description, source.capabilities, on_event)
             for _ in differences(stored, records, entry.schema, totals):
                 pass
             checks.append(_check(snapshot, entry, totals.after, totals.changes))

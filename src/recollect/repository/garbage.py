@@ -17,7 +17,7 @@ from recollect.errors import ConflictError
 from recollect.repository import layout
 from recollect.repository.lease import WAIT_S, hold_fence
 from recollect.repository.repository import Repository
-from recollect.storage.base import Debris
+from recollect.storage.base import find_debris, remove_debris
 from recollect.values.event import OnEvent, Progress
 from recollect.values.ulid import RandomBytes
 
@@ -108,7 +108,7 @@ def sweep(
                     stage="delete", subject="garbage", done=done, total=len(plan.garbage), unit="objects"
                 )
             )
-        debris_count = 0
-        if isinstance(repository.store, Debris):
-            debris_count = repository.store.remove_debris()
-    return SweepReport(deleted_count=deleted, deleted_bytes=deleted_bytes, debris_count=debris_count)
+        debris = [item.key for item in find_debris(repository.store)]
+        for key in debris:
+            remove_debris(repository.store, key)
+    return SweepReport(deleted_count=deleted, deleted_bytes=deleted_bytes, debris_count=len(debris))

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from recollect.engines.adapt import as_qdrant_holds
 from recollect.engines.base import Capabilities, CollectionDescription, EngineInfo
 from recollect.engines.edge.exchange import exchange, sync_directory
 from recollect.engines.edge.library import edge_errors, edge_library
@@ -66,6 +67,10 @@ class EdgeTarget:
         config_from_schema(schema)
         for index in schema.payload_indexes:
             index_operation(index)
+
+    def as_held(self, records: pa.RecordBatch, schema: CollectionSchema) -> pa.RecordBatch:
+        """Return records as the engine will give them back."""
+        return as_qdrant_holds(records, schema)
 
     def stage(self, name: str, schema: CollectionSchema, aliases: tuple[str, ...]) -> EdgeStaged:
         """Create an empty shard beside the path, as `.<name>.recollect-<id>`.

@@ -1,0 +1,40 @@
+"""Prune: delete objects that no snapshot lists, and what dead processes left behind."""
+
+from __future__ import annotations
+
+from recollect.catalog.catalog import Catalog
+from recollect.clock import Clock
+from recollect.repository.garbage import GarbagePlan, SweepReport, plan_sweep, sweep
+from recollect.repository.lease import WAIT_S
+from recollect.repository.repository import Repository
+from recollect.values.event import OnEvent, ignore_events
+from recollect.values.ulid import RandomBytes
+
+
+def plan(repository: Repository) -> GarbagePlan:
+    """List what no snapshot needs. Reads only; any failure to read is an error, never "nothing needed"."""
+    return plan_sweep(repository, Catalog(repository).mark)
+
+
+def apply(
+    plan: GarbagePlan,
+    repository: Repository,
+    *,
+    clock: Clock,
+    random_bytes: RandomBytes,
+    on_event: OnEvent = ignore_events,
+    wait_s: float = WAIT_S,
+) -> SweepReport:
+    """Delete what the plan lists and is still garbage; see `repository.garbage.sweep`."""
+    catalog = Catalog(repository)
+    report = sweep(
+        repository,
+        plan,
+        catalog.mark,
+        clock=clock,
+        random_bytes=random_bytes,
+        on_event=on_event,
+        wait_s=wait_s,
+    )
+    catalog.drop_orphan_tags()
+    return report
