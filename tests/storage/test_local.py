@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import os
 import re
 import signal
@@ -12,7 +14,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, BrokenBarrierError
 
 import pytest
 from tests.storage.system_calls import Call, SystemCalls
@@ -477,6 +479,51 @@ def test_prune_beside_writers_harms_no_value(tmp_path: Path) -> None:
 
     assert len(list(store.list(""))) == 120
     assert temporary_files(tmp_path) == []
+
+
+def test_prune_between_the_creation_and_the_lock_of_a_file_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer takes another file instead of linking one that is gone."""
+    real = fcntl.flock
+    removed: list[str] = []
+
+    def flock(descriptor: int, operation: int) -> None:
+        for path in temporary_files(tmp_path) if not removed else []:
+            removed.append(path.name)
+            path.unlink()
+        real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    LocalStore(tmp_path).put_if_absent("key", b"value")
+
+    assert len(removed) == 1
+    assert LocalStore(tmp_path).get("key") == b"value"
+
+
+def test_without_hard_links_nobody_comes_between_the_look_and_the_rename(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two creators are made to look at the same time, which the lock must not let happen."""
+    real = os.path.lexists
+    both_looked = Barrier(2)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    def lexists(path: Path) -> bool:
+        found = real(path)
+        with contextlib.suppress(BrokenBarrierError):
+            both_looked.wait(timeout=0.2)
+        return found
+
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(os.path, "lexists", lexists)
+    store = LocalStore(tmp_path)
+    with ThreadPoolExecutor(2) as executor:
+        outcomes = list(executor.map(lambda data: outcome_of(store.put_if_absent, "key", data), (b"1", b"2")))
+
+    assert sorted(outcomes, key=str) == [ConflictError, None]
 
 
 def test_racing_processes_have_one_winner_per_key(tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ class CloudStore:
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """List keys below a prefix, ascending, page by page. What no key can name is ignored."""
-        below = check_prefix(prefix) + "/" if prefix else ""
+        check_prefix(prefix)
         last = ""
         with _reporting(f"cannot list {prefix or 'the keys'} in {self._url}"):
             for page in obstore.list(self._client, prefix or None, chunk_size=_LIST_PAGE_KEYS):
@@ -202,7 +202,7 @@ class CloudStore:
                             f"{self._url} does not list its keys in order ({last}, then {key})"
                         )
                     last = key
-                    if key.startswith(below) and _is_key(key):
+                    if _is_key(key):
                         yield StoredObject(key, entry["size"])
 
     def delete(self, key: str) -> None:
