@@ -1,0 +1,115 @@
+"""The composition root: URLs and settings become objects here and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import msgspec
+
+from recollect.clock import Clock, SystemClock
+from recollect.engines.base import Source, Target
+from recollect.engines.edge.source import EdgeSource
+from recollect.engines.edge.target import EdgeTarget
+from recollect.engines.memory import open_memory
+from recollect.errors import RequestError
+from recollect.repository.repository import Repository
+from recollect.repository.repository import create_repository as create_in_store
+from recollect.repository.repository import open_repository as open_in_store
+from recollect.storage.url import open_store
+from recollect.values.ulid import RandomBytes, new_ulid
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_ENGINE_FORMS = "edge:///path, qdrant://host:6334, http://host:6333, memory:NAME"
+
+Secrets = Callable[[str], str | None]
+"""Looks up a secret by the name of its environment variable."""
+
+
+def _no_secrets(name: str) -> str | None:
+    return None
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True):
+    """What every object is made with: time, randomness and secrets are passed in, never fetched."""
+
+    clock: Clock
+    random_bytes: RandomBytes
+    secrets: Secrets = _no_secrets
+
+    def new_id(self) -> str:
+        """Return a new ULID."""
+        return new_ulid(self.clock.now(), self.random_bytes)
+
+
+def system_context(secrets: Secrets = _no_secrets) -> Context:
+    """Return the context of a real run: the machine's clock and randomness."""
+    return Context(clock=SystemClock(), random_bytes=os.urandom, secrets=secrets)
+
+
+def create_repository(url: str, context: Context) -> Repository:
+    """Make the place at this URL a repository; ConflictError if it is one, or holds something else."""
+    store = open_store(url, context.clock, context.random_bytes)
+    return create_in_store(store, now=context.clock.now(), random_bytes=context.random_bytes)
+
+
+def open_repository(url: str, context: Context) -> Repository:
+    """Open the repository at this URL; RepositoryNotFoundError if there is none."""
+    return open_in_store(open_store(url, context.clock, context.random_bytes))
+
+
+def open_source(url: str, context: Context) -> Source:
+    """Open an engine to read from; what is wrong with the URL is a RequestError that lists the forms."""
+    scheme = _scheme(url)
+    if scheme == "edge":
+        path, name = _edge_place(url)
+        return EdgeSource(path, name)
+    if scheme == "memory":
+        return open_memory(url.partition(":")[2])
+    raise _unknown(url)
+
+
+def open_target(url: str, context: Context) -> Target:
+    """Open an engine to write to."""
+    scheme = _scheme(url)
+    if scheme == "edge":
+        path, _ = _edge_place(url)
+        return EdgeTarget(path, context.new_id)
+    if scheme == "memory":
+        return open_memory(url.partition(":")[2])
+    raise _unknown(url)
+
+
+def is_source_url(text: str) -> bool:
+    """Tell a source URL from a snapshot's id or name: it has a scheme."""
+    return _SCHEME.match(text) is not None
+
+
+def _scheme(url: str) -> str:
+    match = _SCHEME.match(url)
+    if match is None:
+        raise RequestError(f"{url!r} is no URL of a database", f"give one of: {_ENGINE_FORMS}")
+    return match[0][:-1].lower()
+
+
+def _edge_place(url: str) -> tuple[Path, str]:
+    """Return the shard's absolute path and the collection's name (by default the directory's)."""
+    parts = urlsplit(url)
+    if parts.netloc or not parts.path:
+        raise RequestError(f"{url!r} names no directory", "write three slashes: edge:///path/of/the/shard")
+    query = parse_qs(parts.query, keep_blank_values=True)
+    unknown = sorted(query.keys() - {"name"})
+    if unknown:
+        raise RequestError(
+            f"{url!r} has an unknown option {unknown[0]!r}", "the only option of edge: is ?name="
+        )
+    path = Path(os.path.abspath(unquote(parts.path)))
+    name = query.get("name", [""])[-1] or path.name
+    return path, name
+
+
+def _unknown(url: str) -> RequestError:
+    return RequestError(f"there is no engine for the URL {url!r}", f"the forms are: {_ENGINE_FORMS}")
