@@ -29,7 +29,7 @@ Secrets = Callable[[str], str | None]
 """Looks up a secret by the name of its environment variable."""
 
 
-def _no_secrets(name: str) -> str | None:
+def _no_secrets(_name: str) -> str | None:
     return None
 
 
@@ -66,7 +66,7 @@ def open_source(url: str, context: Context) -> Source:
     scheme = _scheme(url)
     if scheme == "edge":
         path, name = _edge_place(url)
-        return EdgeSource(path, name)
+        return EdgeSource(path, name, context.new_id)
     if scheme == "memory":
         return open_memory(url.partition(":")[2])
     raise _unknown(url)
@@ -106,7 +106,7 @@ def _edge_place(url: str) -> tuple[Path, str]:
         raise RequestError(
             f"{url!r} has an unknown option {unknown[0]!r}", "the only option of edge: is ?name="
         )
-    path = Path(os.path.abspath(unquote(parts.path)))
+    path = Path(unquote(parts.path)).resolve()
     name = query.get("name", [""])[-1] or path.name
     return path, name
 

@@ -17,6 +17,10 @@ from recollect.repository.repository import Repository
 from recollect.values.snapshot import Snapshot
 
 ID_PREFIX_LENGTH_MIN = 4
+# Inside the class, `list` is the method.
+Snapshots = list[Snapshot]
+Ids = list[str]
+
 _RELATIVE = re.compile(r"latest(?:~([0-9]+))?")
 _TAG = re.compile(r"[^\s,]{1,64}")
 
@@ -49,7 +53,7 @@ class Catalog:
                 raise
         return len(encoded)
 
-    def list(self) -> list[Snapshot]:
+    def list(self) -> Snapshots:
         """Return all snapshots with their present tags, oldest first.
 
         Raises:
@@ -62,7 +66,7 @@ class Catalog:
             key=lambda snapshot: (snapshot.created_at, snapshot.id),
         )
 
-    def ids(self) -> list[str]:
+    def ids(self) -> Ids:
         """Return the ids of all snapshots, ascending."""
         return [layout.snapshot_id(item.key) for item in self.repository.store.list(layout.SNAPSHOTS)]
 
@@ -173,7 +177,7 @@ class Catalog:
                 "delete that file to fall back to the tags before it",
             ) from error
 
-    def _by_prefix(self, selector: str, snapshots: list[Snapshot]) -> Snapshot:
+    def _by_prefix(self, selector: str, snapshots: Snapshots) -> Snapshot:
         wanted = selector.lower()
         fitting = [snapshot for snapshot in snapshots if snapshot.id.startswith(wanted)]
         if len(wanted) < ID_PREFIX_LENGTH_MIN or not fitting:
@@ -189,7 +193,7 @@ class Catalog:
             f"list them with `recollect snapshots -r {self.repository.url}`",
         )
 
-    def _missing_objects(self, snapshot: Snapshot) -> list[str]:
+    def _missing_objects(self, snapshot: Snapshot) -> Ids:
         digests = {reference.digest for reference in snapshot.objects()}
         return [digest for digest in sorted(digests) if self.repository.object_size(digest) is None]
 

@@ -170,8 +170,34 @@ class ChangedSince(Protocol):
         """Yield the records changed since `position`, as changes, ascending by key.
 
         Batches have the columns of `values.batch.record_schema` and `op`; deletes are rows with op
-        DELETE. None when the position is unknown or too old: the caller scans everything.
+        DELETE and null values. A record that changed back may be among them. None when the position
+        is unknown or too old: the caller scans everything.
         """
+        ...
+
+
+@runtime_checkable
+class Versioned(Protocol):
+    """A source view that lists the version of every record far cheaper than the records.
+
+    Two versions of one record are equal only if the record did not change in between; that holds
+    from a position on for which `continues` says so.
+    """
+
+    def mark(self, name: str) -> str:
+        """Return a position that stands for the held moment; empty if the engine cannot make one."""
+        ...
+
+    def continues(self, name: str, position: str) -> bool:
+        """Tell whether versions of now can be compared with those of that position."""
+        ...
+
+    def versions(self, name: str) -> Iterator[pa.RecordBatch]:
+        """Yield `key` and `position` of all records, ascending by key."""
+        ...
+
+    def fetch(self, name: str, keys: pa.BinaryArray) -> pa.RecordBatch:
+        """Return these records, in the order of `keys`; all of them exist."""
         ...
 
 

@@ -9,20 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Literal
 
 import msgspec
 import pyarrow as pa
 
 from recollect.catalog.catalog import Catalog
 from recollect.clock import Clock
-from recollect.engines.base import Capabilities, CollectionDescription, Source, SourceView
+from recollect.engines.base import Capabilities, CollectionDescription, Source, SourceView, Versioned
 from recollect.errors import IntegrityError, NotFoundError
+from recollect.operations.incremental import feed_since, with_versions
 from recollect.operations.scan import digested
 from recollect.policy.compaction import CompactionLimits
 from recollect.repository.lease import WAIT_S, hold_writer_lease
 from recollect.repository.repository import Repository
 from recollect.segments.compact import compact_runs
-from recollect.segments.compare import Comparison, changes_between
+from recollect.segments.compare import Comparison, changes_between, changes_from_feed
 from recollect.segments.reader import RunsReader
 from recollect.segments.writer import write_run
 from recollect.values import batch as columns
@@ -39,8 +41,9 @@ class BackupOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         collections: Names or aliases; empty means all.
-        compare: "parent" stores only changes against the newest snapshot of the same source;
-            "nothing" reads no parent and stores everything (deduplicated by object only).
+        compare: How changes are found. "changes" asks the engine where it can tell and scans otherwise;
+            "scan" reads every record and compares it with the parent snapshot; "nothing" reads no
+            parent and stores everything anew.
         wait_s: How long to wait for a garbage collection to end.
     """
 
@@ -50,7 +53,7 @@ class BackupOptions(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     host: str = ""
     tool_version: str = ""
-    compare: str = "parent"
+    compare: Literal["changes", "scan", "nothing"] = "changes"
     wait_s: float = WAIT_S
     limits: CompactionLimits = CompactionLimits()
 
@@ -101,7 +104,7 @@ def run(
         history = _History(catalog, engine.url, options.compare)
         with source.hold() as view, ThreadPoolExecutor(SEAL_WORKERS) as executor:
             names = _names(view, options.collections, engine.url)
-            job = _Job(view, source.capabilities, repository, executor, options.limits, on_event=on_event)
+            job = _Job(view, source.capabilities, repository, executor, options, on_event=on_event)
             written = [job.collection(name, history) for name in names]
         snapshot = Snapshot(
             id=new_ulid(created_at, random_bytes),
@@ -141,7 +144,7 @@ class _History:
     """The snapshots of the same source: where a collection's parent state is looked up."""
 
     def __init__(self, catalog: Catalog, source: str, compare: str) -> None:
-        snapshots = catalog.list() if compare == "parent" else []
+        snapshots = catalog.list() if compare != "nothing" else []
         self._snapshots = [snapshot for snapshot in reversed(snapshots) if snapshot.source == source]
         self.parent_id = self._snapshots[0].id if self._snapshots else None
 
@@ -163,7 +166,7 @@ class _Job:
         capabilities: Capabilities,
         repository: Repository,
         executor: Executor,
-        limits: CompactionLimits,
+        options: BackupOptions,
         *,
         on_event: OnEvent,
     ) -> None:
@@ -171,7 +174,8 @@ class _Job:
         self._capabilities = capabilities
         self._repository = repository
         self._executor = executor
-        self._limits = limits
+        self._limits = options.limits
+        self._compare = options.compare
         self._on_event = on_event
 
     def collection(self, name: str, history: _History) -> tuple[CollectionEntry, int]:
@@ -180,9 +184,8 @@ class _Job:
         parent = self._usable_parent(history.entry(description.name), description)
         old = RunsReader(self._repository, description.schema, parent.runs if parent else ())
         totals = Comparison()
-        source_bytes = _ByteCount()
-        new = source_bytes.count(digested(self._view, description, self._capabilities, self._on_event))
-        changes = changes_between(old.index(), new, description.schema, totals)
+        seen = _ByteCount()
+        changes = self._changes(description, parent, old, totals, seen)
         written = write_run(changes, description.schema, self._repository, executor=self._executor)
         self._prove(name, parent, totals)
         runs = (*old.runs, written.run) if written.run else old.runs
@@ -196,12 +199,36 @@ class _Job:
             record_count=totals.after.record_count,
             fingerprint=str(totals.after),
             consistency=description.consistency,
-            position=description.position,
+            position=self._position(description),
             changes=totals.changes,
-            source_bytes=source_bytes.total,
+            source_bytes=seen.total_of(totals.after.record_count, parent),
             runs=compacted.runs,
         )
         return entry, written.added_bytes + compacted.added_bytes
+
+    def _changes(
+        self,
+        description: CollectionDescription,
+        parent: CollectionEntry | None,
+        old: RunsReader,
+        totals: Comparison,
+        seen: _ByteCount,
+    ) -> Iterator[pa.RecordBatch]:
+        """Choose the cheapest way to the changes since the parent; see `operations.incremental`."""
+        schema = description.schema
+        if parent is not None and self._compare == "changes":
+            feed = feed_since(self._view, parent, old, schema, self._on_event)
+            if feed is not None:
+                return changes_from_feed(old.index(), seen.count(feed), schema, totals)
+        records = digested(self._view, description, self._capabilities, self._on_event)
+        records = with_versions(self._view, description.name, seen.count(records))
+        return changes_between(old.index(), records, schema, totals)
+
+    def _position(self, description: CollectionDescription) -> str:
+        """Return where the next backup may go on from."""
+        if isinstance(self._view, Versioned):
+            return self._view.mark(description.name)
+        return description.position
 
     @staticmethod
     def _prove(name: str, parent: CollectionEntry | None, totals: Comparison) -> None:
@@ -229,17 +256,26 @@ class _Job:
 
 
 class _ByteCount:
-    """Counts the uncompressed bytes of the records that pass through."""
+    """Counts the records that pass through and their uncompressed bytes."""
 
     def __init__(self) -> None:
-        self.total = 0
+        self._rows = 0
+        self._bytes = 0
 
     def count(self, changes: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Pass batches on, adding up keys, payloads and vectors (no digests)."""
         for batch in changes:
+            self._rows += batch.num_rows
             for field in batch.schema:
                 if field.name in {columns.KEY, columns.PAYLOAD} or field.name.startswith(
                     columns.VECTOR_PREFIX
                 ):
-                    self.total += batch.column(field.name).nbytes
+                    self._bytes += batch.column(field.name).nbytes
             yield batch
+
+    def total_of(self, record_count: int, parent: CollectionEntry | None) -> int:
+        """Return the bytes of all records; those not read count as the parent's average."""
+        unread = max(0, record_count - self._rows)
+        if parent is None or not parent.record_count:
+            return self._bytes
+        return self._bytes + unread * parent.source_bytes // parent.record_count

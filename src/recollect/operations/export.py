@@ -84,8 +84,7 @@ def _publish(unfinished: Path, path: Path) -> None:
 def _schema(entry: CollectionEntry) -> pa.Schema:
     id_type = pa.uint64() if _has_integer_ids(entry) else pa.string()
     fields = [pa.field("id", id_type, False), pa.field("payload", pa.string())]
-    for spec in entry.schema.vectors:
-        fields.append(pa.field(export_column(spec.name), columns.vector_type(spec)))
+    fields += [pa.field(export_column(spec.name), columns.vector_type(spec)) for spec in entry.schema.vectors]
     return pa.schema(fields)
 
 

@@ -29,6 +29,9 @@ class SnapshotFilter(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+EVERYTHING = SnapshotFilter()
+
+
 class ForgetPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Every snapshot that was looked at, oldest first, with the decision and its reasons."""
 
@@ -46,7 +49,7 @@ class ForgetPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def plan_policy(
-    catalog: Catalog, rules: RetentionRules, *, now: datetime, chosen: SnapshotFilter = SnapshotFilter()
+    catalog: Catalog, rules: RetentionRules, *, now: datetime, chosen: SnapshotFilter = EVERYTHING
 ) -> ForgetPlan:
     """Apply retention rules to each source by itself. Reads only.
 

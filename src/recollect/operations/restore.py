@@ -174,7 +174,8 @@ def _step(entry: CollectionEntry, target_name: str, target: Target, options: Res
             )
         if found.record_count:
             raise ConflictError(
-                f"collection {target_name!r} in {target.info().url} is not empty: {found.record_count} records",
+                f"collection {target_name!r} in {target.info().url} is not empty: "
+                f"{found.record_count} records",
                 "restore under another name (--collection NAME:NEWNAME), or add --replace",
             )
     return RestoreStep(

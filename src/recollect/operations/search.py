@@ -86,7 +86,8 @@ def vector_of(
     for records in _records_at(repository, entry, encode_key(record_id)):
         values = records.column(columns.vector_column(spec.name))
         if values.is_valid()[0].as_py():
-            return dense_matrix(values, spec)[0].astype(np.float32)
+            found: Floats = dense_matrix(values, spec)[0].astype(np.float32)
+            return found
         raise NotFoundError(f"record {record_id} of {entry.name!r} has no vector {vector!r}")
     raise NotFoundError(f"there is no record {record_id} in collection {entry.name!r} of this snapshot")
 
@@ -150,13 +151,16 @@ def _nearest(
 
 
 def _ranks(matrix: Floats, query: Floats, spec: VectorSpec) -> npt.NDArray[np.float64]:
+    """Rank rows, lower is nearer. Shapes: (n, d) and (d,) → (n,)."""
+    ranks: npt.NDArray[np.float64]
     if spec.metric == "euclid":
-        return np.sqrt(np.square(matrix - query).sum(axis=1, dtype=np.float64))
-    if spec.metric == "manhattan":
-        return np.abs(matrix - query).sum(axis=1, dtype=np.float64)
-    scores = (matrix @ query).astype(np.float64)
-    if spec.metric == "cosine":
-        lengths = np.sqrt(np.einsum("nd,nd->n", matrix, matrix, dtype=np.float64))
-        scale = lengths * float(np.linalg.norm(query.astype(np.float64)))
-        scores = np.divide(scores, scale, out=np.zeros_like(scores), where=scale > 0)
-    return -scores
+        ranks = np.sqrt(np.square(matrix - query).sum(axis=1, dtype=np.float64))
+    elif spec.metric == "manhattan":
+        ranks = np.abs(matrix - query).sum(axis=1, dtype=np.float64)
+    else:
+        ranks = -(matrix @ query).astype(np.float64)
+        if spec.metric == "cosine":
+            lengths = np.sqrt(np.einsum("nd,nd->n", matrix, matrix, dtype=np.float64))
+            scale = lengths * float(np.linalg.norm(query.astype(np.float64)))
+            ranks = np.divide(ranks, scale, out=np.zeros_like(ranks), where=scale > 0)
+    return ranks

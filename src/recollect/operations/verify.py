@@ -31,6 +31,7 @@ from recollect.values.fingerprint import Fingerprint, fingerprint_batch
 from recollect.values.schema import layout_difference
 from recollect.values.snapshot import ChangeCounts, CollectionEntry, ObjectRef, Snapshot
 
+NO_CHANGES = ChangeCounts()
 READ_WORKERS = 2
 READ_WINDOW = 4
 
@@ -305,7 +306,7 @@ def _check_records(
 
 
 def _check(
-    snapshot: Snapshot, entry: CollectionEntry, found: Fingerprint, changes: ChangeCounts = ChangeCounts()
+    snapshot: Snapshot, entry: CollectionEntry, found: Fingerprint, changes: ChangeCounts = NO_CHANGES
 ) -> CollectionCheck:
     return CollectionCheck(
         snapshot_id=snapshot.id,

@@ -92,7 +92,8 @@ def sweep(
         vanished = sorted(plan.marks.snapshots - marks.snapshots)
         if vanished:
             raise ConflictError(
-                f"snapshot {vanished[0]} vanished from {repository.url} between two listings; nothing was deleted",
+                f"snapshot {vanished[0]} vanished from {repository.url} between two listings; "
+                "nothing was deleted",
                 "if it was forgotten on purpose, run `recollect prune` again",
             )
         deleted_bytes, deleted = 0, 0

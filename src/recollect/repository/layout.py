@@ -1,4 +1,7 @@
-"""Every key name of a repository, once. Format: docs/format.md#repository"""
+"""Every key name of a repository, once.
+
+Format: docs/format.md#repository
+"""
 
 from __future__ import annotations
 

@@ -237,5 +237,5 @@ def _held_by(holders: list[Holder], store: ObjectStore, what: str) -> LeaseHeldE
     process = record.process
     return LeaseHeldError(
         f"{what} holds {key} in {store.url}: {record.purpose}, process {process.pid} on {process.host}",
-        "wait until it has ended and run the command again; `recollect unlock` clears what dead processes left",
+        "wait until it has ended, then run the command again; `recollect unlock` clears what is left of the dead",
     )

@@ -105,11 +105,73 @@ def changes_between(
             parts.append(_upserts(difference))
         if difference.removed is not None:
             parts.append(tombstones(difference.removed.column(columns.KEY), schema))
-        if len(parts) == 1:
-            yield parts[0]
-        elif parts:
-            joined = pa.concat_batches(parts)
-            yield joined.take(pc.sort_indices(joined.column(columns.KEY)))
+        yield from _in_key_order(parts)
+
+
+def changes_from_feed(
+    old: Iterator[pa.RecordBatch],
+    feed: Iterator[pa.RecordBatch],
+    schema: CollectionSchema,
+    totals: Comparison,
+) -> Iterator[pa.RecordBatch]:
+    """Yield what is new in a feed of changes, as `changes_between` would, without the unchanged records.
+
+    Upserts that change nothing and deletes of what is not there are dropped. `totals.after` is derived
+    from the old state: the rest of the new one is never read.
+
+    Streams: `old` as in `differences`; `feed` with the columns of `change_schema`, all values present.
+    """
+    for before, news in windows([old, feed]):
+        if before is not None:
+            totals.before += fingerprint_batch(before)
+        if news is not None:
+            yield from _feed_changes(before, news, schema, totals)
+    totals.derived = totals.after = totals.before + totals.after
+
+
+def _feed_changes(
+    before: pa.RecordBatch | None, news: pa.RecordBatch, schema: CollectionSchema, totals: Comparison
+) -> Iterator[pa.RecordBatch]:
+    """Handle one window; until the end, `totals.after` holds only the sum of the differences."""
+    deleted = pc.equal(news.column(columns.OP), columns.DELETE)
+    upserts = news.filter(pc.invert(deleted))
+    old = before if before is not None else _empty_index(schema)
+    gone = pc.is_in(old.column(columns.KEY), value_set=news.column(columns.KEY).filter(deleted))
+    touched = pc.is_in(old.column(columns.KEY), value_set=news.column(columns.KEY))
+    difference = _compare(
+        old.filter(pc.and_(touched, pc.invert(gone))), upserts, columns.digest_columns(schema)
+    )
+    removed = old.filter(gone)
+    local = Comparison()
+    _count(local, None, difference)
+    if difference.is_changed.any():
+        keys = upserts.column(columns.KEY).filter(pa.array(difference.is_changed))
+        replaced = pc.is_in(old.column(columns.KEY), value_set=keys)
+        local.derived -= fingerprint_batch(_index_columns(old).filter(replaced))
+    if removed.num_rows:
+        local.derived -= fingerprint_batch(removed)
+    totals.added += local.added
+    totals.changed += local.changed
+    totals.removed += removed.num_rows
+    totals.after += local.derived
+    parts = []
+    if (difference.is_added | difference.is_changed).any():
+        parts.append(_upserts(difference))
+    if removed.num_rows:
+        parts.append(tombstones(removed.column(columns.KEY), schema))
+    yield from _in_key_order(parts)
+
+
+def _empty_index(schema: CollectionSchema) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist([], schema=columns.index_schema(schema))
+
+
+def _in_key_order(parts: list[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    if len(parts) == 1:
+        yield parts[0]
+    elif parts:
+        joined = pa.concat_batches(parts)
+        yield joined.take(pc.sort_indices(joined.column(columns.KEY)))
 
 
 def tombstones(keys: pa.BinaryArray, schema: CollectionSchema) -> pa.RecordBatch:

@@ -66,7 +66,7 @@ def _sorted(batches: list[pa.RecordBatch]) -> pa.Table:
 def _spill(batches: list[pa.RecordBatch], stack: ExitStack) -> Iterator[pa.RecordBatch]:
     ordered = _sorted(batches)
     try:
-        file: IO[bytes] = stack.enter_context(tempfile.TemporaryFile(prefix="recollect-sort-"))
+        file: IO[bytes] = stack.enter_context(tempfile.TemporaryFile(prefix="recollect-sort-"))  # noqa: SIM115
         with pa.ipc.new_stream(file, ordered.schema) as writer:
             writer.write_table(ordered, max_chunksize=SPILL_BATCH_ROWS)
         file.seek(0)

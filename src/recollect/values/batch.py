@@ -32,6 +32,7 @@ Order: strictly ascending by key, so a batch holds a key at most once.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -61,7 +62,7 @@ _ARROW_TYPES = {
     "uint8": pa.uint8(),
     "int8": pa.int8(),
 }
-_NUMPY_TYPES = {
+_NUMPY_TYPES: dict[str, np.dtype[Any]] = {
     "float32": np.dtype("<f4"),
     "float16": np.dtype("<f2"),
     "uint8": np.dtype("u1"),
@@ -79,7 +80,7 @@ def vector_digest_column(name: str) -> str:
     return VECTOR_DIGEST_PREFIX + name
 
 
-def numpy_datatype(spec: VectorSpec) -> np.dtype[np.generic]:
+def numpy_datatype(spec: VectorSpec) -> np.dtype[Any]:
     """Return the little-endian NumPy type of the elements."""
     return _NUMPY_TYPES[spec.datatype]
 

@@ -26,15 +26,15 @@ DIGEST_SIZE = 16
 
 
 def digest_records(records: pa.RecordBatch, schema: CollectionSchema) -> pa.RecordBatch:
-    """Turn scanned records into upserts that carry every value and every digest.
+    """Turn records into changes that carry every value and every digest: upserts, unless `op` says else.
 
     Shapes: n records in, n changes of `change_schema(schema)` out, same order.
     """
-    count = records.num_rows
+    upserts = pa.array(np.full(records.num_rows, columns.UPSERT, dtype=np.uint8))
     arrays = {
         columns.KEY: records.column(columns.KEY),
-        columns.OP: pa.array(np.full(count, columns.UPSERT, dtype=np.uint8)),
-        columns.POSITION: _column_or_null(records, columns.POSITION, pa.uint64()),
+        columns.OP: _column_or(records, columns.OP, upserts),
+        columns.POSITION: _column_or(records, columns.POSITION, pa.nulls(records.num_rows, pa.uint64())),
         columns.PAYLOAD: records.column(columns.PAYLOAD),
         columns.PAYLOAD_DIGEST: digest_payloads(records.column(columns.PAYLOAD)),
     }
@@ -121,6 +121,6 @@ def _with_nulls(digests: bytes, values: pa.Array) -> pa.FixedSizeBinaryArray:
     )
 
 
-def _column_or_null(batch: pa.RecordBatch, name: str, kind: pa.DataType) -> pa.Array:
+def _column_or(batch: pa.RecordBatch, name: str, default: pa.Array) -> pa.Array:
     index = batch.schema.get_field_index(name)
-    return batch.column(index) if index >= 0 else pa.nulls(batch.num_rows, kind)
+    return batch.column(index) if index >= 0 else default

@@ -72,8 +72,8 @@ def fingerprint_batch(batch: pa.RecordBatch) -> Fingerprint:
     state = _hash_keys(batch.column(columns.KEY))
     for name in sorted(field.name for field in batch.schema if _is_digest(field.name)):
         _mix_column(state, name, batch.column(name))
-    sums = np.sum(state, axis=1, dtype=np.uint64)
-    return Fingerprint(count, (int(sums[0]), int(sums[1]), int(sums[2]), int(sums[3])))
+    a, b, c, d = (int(np.sum(lane, dtype=np.uint64)) for lane in state)
+    return Fingerprint(count, (a, b, c, d))
 
 
 def _is_digest(name: str) -> bool:

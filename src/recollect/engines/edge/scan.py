@@ -64,8 +64,9 @@ def records_to_batch(records: list[Any], schema: CollectionSchema) -> pa.RecordB
         pa.array([encode_payload(record.payload) for record in records], type=pa.binary()),
     ]
     held = [record.vector for record in records]
-    for spec in schema.vectors:
-        arrays.append(_vector_array([_named(vectors, spec.name) for vectors in held], spec))
+    arrays += [
+        _vector_array([_named(vectors, spec.name) for vectors in held], spec) for spec in schema.vectors
+    ]
     return pa.RecordBatch.from_arrays(arrays, schema=columns.record_schema(schema))
 
 

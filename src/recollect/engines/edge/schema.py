@@ -146,7 +146,7 @@ def index_operation(index: PayloadIndex) -> Any:
             arguments[name] = value
         elif value is not None:
             raise UnsupportedError(
-                f"Qdrant Edge takes no {name!r} for the {index.type} index of {index.field!r} from a snapshot",
+                f"Qdrant Edge takes no {name!r} for the {index.type} index of {index.field!r}",
                 "drop that index from the source, or restore into a Qdrant server",
             )
     try:
@@ -182,7 +182,7 @@ def _sparse_spec(name: str, params: dict[str, Any]) -> VectorSpec:
 def _dense_config(spec: VectorSpec, defaults: dict[str, Any]) -> dict[str, Any]:
     if spec.datatype == "int8":
         raise UnsupportedError(f"Qdrant Edge has no int8 vectors ({spec.name!r})", "choose another target")
-    config = {"size": spec.dimension, "distance": _DISTANCES[spec.metric or "cosine"]}
+    config: dict[str, Any] = {"size": spec.dimension, "distance": _DISTANCES[spec.metric or "cosine"]}
     config |= _only(spec.parameters, _DENSE_KEYS)
     if "hnsw_config" in config:
         config["hnsw_config"] = _hnsw(config["hnsw_config"], defaults.get("hnsw_config") or {})
@@ -205,8 +205,7 @@ def _hnsw(config: dict[str, Any] | None, defaults: dict[str, Any]) -> dict[str, 
     """Complete a partial HNSW configuration: Edge wants every required number."""
     if config is None:
         return None
-    merged = {**_HNSW_DEFAULTS, **_only(defaults, _HNSW_KEYS), **_only(config, _HNSW_KEYS)}
-    return merged
+    return {**_HNSW_DEFAULTS, **_only(defaults, _HNSW_KEYS), **_only(config, _HNSW_KEYS)}
 
 
 def _payload_index(field: str, description: Any) -> PayloadIndex:

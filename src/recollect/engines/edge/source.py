@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from recollect.engines.base import Capabilities, CollectionDescription, EngineInfo
-from recollect.engines.edge.library import edge_version
-from recollect.engines.edge.scan import scan_shard
+from recollect.engines.edge.library import edge_errors, edge_version
+from recollect.engines.edge.scan import records_to_batch, scan_shard
 from recollect.engines.edge.schema import PRODUCT, read_config, read_payload_indexes, schema_from_config
 from recollect.engines.edge.shard import opened, require_shard
+from recollect.engines.edge.versions import is_continued, leave_marker, record_versions
 from recollect.errors import NotFoundError, UnsupportedError
+from recollect.values import batch as columns
+from recollect.values.key import decode_keys
 
 
 class EdgeSource:
     """One shard directory, seen as a database of one collection."""
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(self, path: Path, name: str, new_id: Callable[[], str]) -> None:
         self._path = path
         self._name = name
+        self._new_id = new_id
 
     @property
     def capabilities(self) -> Capabilities:
@@ -38,7 +43,7 @@ class EdgeSource:
         """Open the shard, and with it lock others out, until the context ends."""
         require_shard(self._path)
         with opened(self._path) as shard:
-            yield EdgeView(shard, self._path, self._name)
+            yield EdgeView(shard, self._path, self._name, self._new_id)
 
     def close(self) -> None:
         """Do nothing: the shard is open only while it is held."""
@@ -47,10 +52,11 @@ class EdgeSource:
 class EdgeView:
     """An open shard."""
 
-    def __init__(self, shard: Any, path: Path, name: str) -> None:
+    def __init__(self, shard: Any, path: Path, name: str, new_id: Callable[[], str]) -> None:
         self._shard = shard
         self._path = path
         self._name = name
+        self._new_id = new_id
 
     def collections(self) -> list[str]:
         """Return the one collection's name."""
@@ -65,6 +71,30 @@ class EdgeView:
         """
         self._require(name)
         return describe_shard(self._shard, self._path, self._name)
+
+    def mark(self, name: str) -> str:
+        """Leave a marker of this moment in the shard's directory; returns its token, empty if it cannot."""
+        self._require(name)
+        token = self._new_id()
+        return token if leave_marker(self._shard, self._path, token) else ""
+
+    def continues(self, name: str, position: str) -> bool:
+        """Tell whether the shard's history leads on from that moment."""
+        self._require(name)
+        return is_continued(self._shard, self._path, position)
+
+    def versions(self, name: str) -> Iterator[pa.RecordBatch]:
+        """Yield the number of the operation that last changed each record, ascending by key."""
+        self._require(name)
+        return record_versions(self._shard, self._path)
+
+    def fetch(self, name: str, keys: pa.BinaryArray) -> pa.RecordBatch:
+        """Return these records, in the order of `keys`."""
+        schema = self.describe(name).schema
+        with edge_errors("reading", self._path):
+            records = self._shard.retrieve(point_ids=decode_keys(keys), with_payload=True, with_vector=True)
+        found = records_to_batch(records, schema)
+        return found.take(pc.index_in(keys, value_set=found.column(columns.KEY)))
 
     def scan(self, name: str, *, batch_rows: int) -> Iterator[pa.RecordBatch]:
         """Yield all records, ascending by key."""

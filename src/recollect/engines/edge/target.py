@@ -72,7 +72,12 @@ class EdgeTarget:
         """Return records as the engine will give them back."""
         return as_qdrant_holds(records, schema)
 
-    def stage(self, name: str, schema: CollectionSchema, aliases: tuple[str, ...]) -> EdgeStaged:
+    def stage(
+        self,
+        name: str,
+        schema: CollectionSchema,
+        aliases: tuple[str, ...],  # noqa: ARG002 - a shard has no aliases
+    ) -> EdgeStaged:
         """Create an empty shard beside the path, as `.<name>.recollect-<id>`.
 
         Raises:

@@ -1,0 +1,111 @@
+"""Record versions of a shard, and when they can be compared with those of an earlier backup.
+
+The engine gives each record the number of the last operation that changed it. Those numbers
+mean something only along one history: a shard that was made anew, or put back from a copy,
+counts anew. So each backup leaves a marker in the shard's directory: a random token, and the
+version of every segment at that time. Versions are compared only with a snapshot whose token
+the directory still knows, and only if no segment went back since. Anything else (a copy of the
+directory, a lost marker, no write-ahead log) just means that everything is read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from recollect.engines.edge.library import edge_errors, edge_library
+from recollect.engines.edge.schema import read_config
+from recollect.values import batch as columns
+from recollect.values.key import encode_keys
+
+MARKER_FILE = "recollect-positions.json"
+MARKERS_MAX = 16
+SLICE_RECORDS = 100_000
+"""Records listed at once: bounds the engine's result objects, about 100 bytes each."""
+VERSION_BATCH_ROWS = columns.BATCH_ROWS
+
+
+class Marker(msgspec.Struct, frozen=True):
+    """One moment of a shard's history."""
+
+    token: str
+    segments: dict[str, int]
+
+
+def read_markers(directory: Path) -> list[Marker]:
+    """Return the markers that earlier backups left, oldest first; none if they cannot be read."""
+    try:
+        return msgspec.json.decode((directory / MARKER_FILE).read_bytes(), type=list[Marker])
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return []
+
+
+def leave_marker(shard: Any, directory: Path, token: str) -> bool:
+    """Write down that the shard is now at `token`; False where the directory may not be written.
+
+    Atomic; a crash leaves the old markers.
+    """
+    markers = [*read_markers(directory), Marker(token, _segment_versions(shard, directory))]
+    unfinished = directory / f"{MARKER_FILE}.part"
+    try:
+        unfinished.write_bytes(msgspec.json.encode(markers[-MARKERS_MAX:]))
+        unfinished.replace(directory / MARKER_FILE)
+    except OSError:
+        return False
+    return True
+
+
+def is_continued(shard: Any, directory: Path, token: str) -> bool:
+    """Tell whether the shard's history leads on from the moment of `token`."""
+    if read_config(directory).get("wal_enabled") is False:
+        return False
+    marker = next((marker for marker in read_markers(directory) if marker.token == token), None)
+    if marker is None:
+        return False
+    now = _segment_versions(shard, directory)
+    return all(now[segment] >= version for segment, version in marker.segments.items() if segment in now)
+
+
+def record_versions(shard: Any, directory: Path) -> Iterator[pa.RecordBatch]:
+    """Yield key and position of every record, ascending by key.
+
+    The engine tells versions only of scored points, so the records are scored by a constant.
+    """
+    schema = pa.schema([pa.field(columns.KEY, pa.binary(), False), pa.field(columns.POSITION, pa.uint64())])
+    table = pa.Table.from_batches(list(_slices(shard, directory, schema)), schema=schema)
+    table = table.combine_chunks().sort_by(columns.KEY)
+    yield from table.to_batches(max_chunksize=VERSION_BATCH_ROWS)
+
+
+def _slices(shard: Any, directory: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    library = edge_library()
+    with edge_errors("reading", directory):
+        total = shard.count(library.CountRequest(exact=True))
+    parts = -(-total // SLICE_RECORDS)
+    for number in range(parts):
+        chosen = library.Filter(must=[library.SliceCondition(parts, number)]) if parts > 1 else None
+        request = library.QueryRequest(
+            limit=total,
+            query=library.Formula(library.Expression.Constant(1.0)),
+            prefetches=[library.Prefetch(limit=total, filter=chosen)],
+            with_payload=False,
+            with_vector=False,
+        )
+        with edge_errors("reading", directory):
+            points = shard.query(request)
+        keys = encode_keys([point.id for point in points])
+        versions = np.fromiter((point.version for point in points), dtype=np.uint64, count=len(points))
+        yield pa.RecordBatch.from_arrays([keys, pa.array(versions)], schema=schema)
+
+
+def _segment_versions(shard: Any, directory: Path) -> dict[str, int]:
+    with edge_errors("reading", directory):
+        manifest = shard.snapshot_manifest()
+    found = json.loads(manifest) if isinstance(manifest, str) else manifest
+    return {segment: int(facts["segment_version"]) for segment, facts in found.items()}
