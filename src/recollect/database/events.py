@@ -1,0 +1,287 @@
+"""The table of events: contexts with ring buffers, duplicate tables, and the co-occurrence index.
+
+A context's events are one immutable byte string; an event replaces it. So a checkpoint keeps a
+pointer to what it froze, and nothing is copied. Rules and defaults are nvecd's; see
+docs/guides/database.md. What it decides depends on the events and options alone.
+
+One writer at a time, under the database's table lock.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import OrderedDict
+from collections.abc import Iterable
+
+import msgspec
+import numpy as np
+
+from recollect.database.cooccurrence import WEIGHT_MIN, CooccurrenceIndex, FrozenEdges
+from recollect.database.dirty import Generations
+from recollect.database.operation import EventsAppend, EventsReplace
+from recollect.database.options import EventOptions
+
+ADD, SET, DEL = 0, 1, 2
+KIND_NAMES = ("ADD", "SET", "DEL")
+
+EVENT = struct.Struct("<IiQB")  # item number, score, timestamp in seconds, kind
+_ORDINAL = struct.Struct("<Q")  # stands before the events of a ring: when the context was last written
+
+_DELETED_SCORE = -1
+_DECAY_FLOOR = 1e-6
+
+DirtyContexts = Generations[str, bytes | None]
+AddKey = tuple[str, str, int]
+SetKey = tuple[str, str]
+
+
+class StoredEvent(msgspec.Struct, frozen=True):
+    """One event of a context's ring buffer; `kind` is ADD 0, SET 1 or DEL 2."""
+
+    item: str
+    score: int
+    timestamp: int
+    kind: int
+
+
+class EventCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """Counters of events. `event_count` counts what was ever taken, duplicates included."""
+
+    event_count: int = 0
+    duplicate_count: int = 0
+    accepted_count: int = 0
+
+
+class FrozenEvents(msgspec.Struct, frozen=True):
+    """The events as they were at a freeze. Safe to share between threads.
+
+    Attributes:
+        contexts: Name → ring (ordinal and events), None for a context that is gone.
+        edges: The co-occurrence index.
+        recent_adds: The duplicate table of ADD: (context, item, score) and first timestamp, oldest first.
+        last_scores: The duplicate table of SET and DEL, oldest first; -1 means deleted.
+        context_count: Contexts alive.
+        options: In force at the freeze.
+    """
+
+    contexts: DirtyContexts
+    edges: FrozenEdges
+    recent_adds: list[tuple[AddKey, int]]
+    last_scores: list[tuple[SetKey, int]]
+    counts: EventCounts
+    context_count: int
+    options: EventOptions
+
+
+class EventTable:
+    """All contexts and what follows from their events."""
+
+    def __init__(self, options: EventOptions) -> None:
+        self.options = options
+        self.index = CooccurrenceIndex()
+        self._rings: dict[str, bytes] = {}
+        self._recent_adds: OrderedDict[AddKey, int] = OrderedDict()
+        self._last_scores: OrderedDict[SetKey, int] = OrderedDict()
+        self._dirty = DirtyContexts()
+        self._event_count = 0
+        self._duplicate_count = 0
+        self._accepted_count = 0
+        self._ordinal = 0
+
+    @property
+    def counts(self) -> EventCounts:
+        """The counters as they stand."""
+        return EventCounts(
+            event_count=self._event_count,
+            duplicate_count=self._duplicate_count,
+            accepted_count=self._accepted_count,
+        )
+
+    @property
+    def context_count(self) -> int:
+        """Contexts held."""
+        return len(self._rings)
+
+    @property
+    def stored_count(self) -> int:
+        """Events held in ring buffers now."""
+        return sum(len(ring) - _ORDINAL.size for ring in self._rings.values()) // EVENT.size
+
+    def contexts(self) -> list[str]:
+        """Return the names of all contexts, the one that took no event for longest first."""
+        if self.options.max_contexts:
+            return list(self._rings)
+        return sorted(self._rings, key=lambda name: self._rings[name][: _ORDINAL.size][::-1])
+
+    def events(self, context: str) -> list[StoredEvent]:
+        """Return a context's events, oldest first; none if there is no such context."""
+        names = self.index.names
+        rows = unpack_ring(self._rings.get(context, b""))
+        return [StoredEvent(names[item], score, timestamp, kind) for item, score, timestamp, kind in rows]
+
+    def append(self, batch: EventsAppend) -> int:
+        """Take events in order; return how many were accepted, not duplicates."""
+        before = self._accepted_count
+        for context, item, score, timestamp, kind in zip(
+            batch.contexts, batch.items, batch.scores, batch.timestamps, batch.kinds, strict=True
+        ):
+            self._take(context, item, score, timestamp, kind)
+        return self._accepted_count - before
+
+    def decay(self, alpha: float, weight_min: float) -> None:
+        """Let all co-occurrence weights fade."""
+        self.index.decay(alpha, max(weight_min, WEIGHT_MIN))
+
+    def configure(self, options: EventOptions) -> None:
+        """Use other options for what comes; what is stored stays until an event touches it."""
+        self.options = options
+
+    def replace(self, content: EventsReplace) -> None:
+        """Put other events in place of all present ones.
+
+        The table of SET and DEL is rebuilt from the events; that of ADD begins empty.
+        """
+        gone = dict.fromkeys(self._rings)
+        self.index.clear()
+        self._rings, self._recent_adds, self._last_scores = {}, OrderedDict(), OrderedDict()
+        numbers = [self.index.number(name) for name in content.names]
+        for ordinal, (context, ring) in enumerate(zip(content.contexts, content.rings, strict=True)):
+            rows = [(numbers[item], *rest) for item, *rest in EVENT.iter_unpack(ring)]
+            self._rings[context] = _ORDINAL.pack(ordinal) + b"".join(EVENT.pack(*row) for row in rows)
+            for item, score, _, kind in rows:
+                if kind != ADD:
+                    self._remember(
+                        (context, self.index.names[item]), _DELETED_SCORE if kind == DEL else score
+                    )
+        self.index.load(
+            content.names,
+            np.frombuffer(content.sources, dtype="<u4"),
+            np.frombuffer(content.targets, dtype="<u4"),
+            np.frombuffer(content.weights, dtype="<f4"),
+        )
+        self._dirty.current.update(gone)
+        self._dirty.current.update(self._rings)
+        self._event_count = content.event_count
+        self._duplicate_count, self._accepted_count = 0, content.event_count
+        self._ordinal = len(content.contexts)
+
+    def freeze(self) -> FrozenEvents:
+        """Return the events as they are now, with what changed; `release` it when it is sealed."""
+        return FrozenEvents(
+            self._dirty.freeze(),
+            self.index.freeze(),
+            list(self._recent_adds.items()),
+            list(self._last_scores.items()),
+            self.counts,
+            len(self._rings),
+            self.options,
+        )
+
+    def settle(self, frozen: FrozenEvents) -> None:
+        """Forget frozen changes: a checkpoint holds them now."""
+        self._dirty.settle(frozen.contexts)
+        self.index.settle(frozen.edges)
+
+    def _take(self, context: str, item: str, score: int, timestamp: int, kind: int) -> None:
+        self._event_count += 1
+        if self._is_duplicate(context, item, score, timestamp, kind):
+            self._duplicate_count += 1
+            return
+        if kind == DEL:
+            score = 0
+        self._accepted_count += 1
+        self._ordinal += 1
+        number = self.index.number(item)
+        ring = self._rings.get(context, b"")
+        prior = list(unpack_ring(ring))
+        self._relate(number, score, timestamp, kind, prior)
+        kept = ring[_ORDINAL.size :] + EVENT.pack(number, score, timestamp, kind)
+        size_max = self.options.ctx_buffer_size * EVENT.size
+        self._store(context, _ORDINAL.pack(self._ordinal) + kept[max(0, len(kept) - size_max) :])
+
+    def _store(self, context: str, ring: bytes) -> None:
+        if self.options.max_contexts:
+            self._rings.pop(context, None)  # so that the dict stays in the order of last use
+        self._rings[context] = ring
+        self._dirty.current[context] = ring
+        while 0 < self.options.max_contexts < len(self._rings):
+            oldest = next(iter(self._rings))
+            del self._rings[oldest]
+            self._dirty.current[oldest] = None
+
+    def _relate(
+        self, item: int, score: int, timestamp: int, kind: int, prior: list[tuple[int, int, int, int]]
+    ) -> None:
+        options = self.options
+        if kind == DEL:
+            if not options.negative_signals:
+                return
+            weight = options.negative_weight
+            pairs = [(other, -_float32(value * weight)) for other, value, _, _ in prior if value]
+        elif options.temporal_cooccurrence:
+            pairs = list(self._aged_pairs(score, timestamp, prior))
+        else:
+            pairs = [(other, score * value) for other, value, _, _ in prior if score * value]
+        self.index.add_pairs(item, pairs)
+        if options.max_neighbors_per_item:
+            touched = sorted({item, *(other for other, _ in pairs)})
+            self.index.prune(touched, options.max_neighbors_per_item)
+
+    def _aged_pairs(
+        self, score: int, timestamp: int, prior: list[tuple[int, int, int, int]]
+    ) -> Iterable[tuple[int, float]]:
+        """Yield pairs weighed by the age of both events against the newest of the context."""
+        newest = max([timestamp, *(row[2] for row in prior)])
+        own = self._age_factor(newest - timestamp)
+        for other, value, moment, _ in prior:
+            product = np.float32(score * value) * (own * self._age_factor(newest - moment))
+            if product:
+                yield other, float(product)
+
+    def _age_factor(self, age_s: int) -> np.float32:
+        return max(
+            np.float32(2.0 ** (-age_s / self.options.temporal_half_life_sec)), np.float32(_DECAY_FLOOR)
+        )
+
+    def _is_duplicate(self, context: str, item: str, score: int, timestamp: int, kind: int) -> bool:
+        options = self.options
+        if not options.dedup_cache_size:
+            return False
+        if kind != ADD:
+            wanted = _DELETED_SCORE if kind == DEL else score
+            if self._last_scores.get((context, item)) == wanted:
+                return True
+            self._remember((context, item), wanted)
+            return False
+        if not options.dedup_window_sec:
+            return False
+        key = (context, item, score)
+        first = self._recent_adds.get(key)
+        if first is not None:
+            self._recent_adds.move_to_end(key)
+            if abs(timestamp - first) <= options.dedup_window_sec:
+                return True
+        self._recent_adds[key] = timestamp
+        if len(self._recent_adds) > options.dedup_cache_size:
+            self._recent_adds.popitem(last=False)
+        return False
+
+    def _remember(self, key: SetKey, score: int) -> None:
+        self._last_scores[key] = score
+        self._last_scores.move_to_end(key)
+        if len(self._last_scores) > self.options.dedup_cache_size > 0:
+            self._last_scores.popitem(last=False)
+
+
+def unpack_ring(ring: bytes) -> Iterable[tuple[int, int, int, int]]:
+    """Iterate a ring's events, oldest first, as (item number, score, timestamp, kind)."""
+    return EVENT.iter_unpack(memoryview(ring)[_ORDINAL.size :])
+
+
+def ring_ordinal(ring: bytes) -> int:
+    """Return when the context was last written, as a count of accepted events."""
+    return int(_ORDINAL.unpack_from(ring)[0])
+
+
+def _float32(value: float) -> float:
+    return float(np.float32(value))
