@@ -156,6 +156,15 @@ def read_secret(name: str, environment: Mapping[str, str] | None = None) -> str 
     return _command_output(found[names[0]], names[0])
 
 
+def wants_plain_text(environment: Mapping[str, str] | None = None) -> bool:
+    """Tell whether the user refused colour and cursor movement: NO_COLOR is set, or TERM is dumb.
+
+    Source: https://no-color.org
+    """
+    found = os.environ if environment is None else environment
+    return bool(found.get("NO_COLOR")) or found.get("TERM") == "dumb"
+
+
 def _repository(
     flags: Flags, variables: Mapping[str, str], file: FileSettings, file_name: str
 ) -> tuple[str, str]:

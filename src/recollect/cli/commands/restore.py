@@ -1,0 +1,152 @@
+"""`recollect restore`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from recollect.catalog.catalog import Catalog
+from recollect.cli.options import DryRunOption, SnapshotArgument
+from recollect.cli.session import Session
+from recollect.cli.text import count_text, printable, seconds_text, size_text
+from recollect.errors import RequestError
+from recollect.operations import restore
+from recollect.values.snapshot import Snapshot
+
+STOPPED = "the target is as it was before, unless the summary was printed; run the same command again"
+
+
+def run(
+    session: Session,
+    snapshot: SnapshotArgument,
+    target: Annotated[
+        str, typer.Argument(metavar="TARGET", help="Database, such as qdrant://host:6334 or edge:///path.")
+    ],
+    *,
+    collection: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="C[:NEWNAME]", help="Only this collection, under a new name if given; may be repeated."
+        ),
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace collections that exist and hold records.")
+    ] = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Restore collections of a snapshot into TARGET.
+
+    All or nothing: everything is checked and written under temporary names, compared record by record
+    with the snapshot, and only then switched into place.
+    """
+    repository = session.repository()
+    found = Catalog(repository).find(snapshot)
+    options = restore.RestoreOptions(
+        collections=tuple(_renaming(text, found) for text in collection or ()),
+        existing="replace" if replace else "refuse",
+    )
+    with session.target(target) as opened:
+        plan = restore.plan(found, opened, options=options)
+        if dry_run:
+            _tell_plan(session, plan)
+            return
+        report = restore.apply(
+            plan, repository, opened, clock=session.context.clock, on_event=session.output.on_event
+        )
+    _tell(session, report)
+
+
+def _renaming(text: str, snapshot: Snapshot) -> tuple[str, str]:
+    """Read `C` or `C:NEWNAME`; a collection whose name has a colon is taken as it stands."""
+    if any(entry.name == text for entry in snapshot.collections):
+        return text, text
+    name, _, new_name = text.rpartition(":") if ":" in text else (text, "", text)
+    if not name or not new_name:
+        raise RequestError(f"--collection is {text!r}", "write C, or C:NEWNAME")
+    return name, new_name
+
+
+def _tell_plan(session: Session, plan: restore.RestorePlan) -> None:
+    session.output.say(f"would restore snapshot {plan.snapshot.id} into {printable(plan.target_url)}:")
+    rows = [
+        [
+            step.entry.name,
+            step.target_name,
+            f"replace {count_text(step.replaced_count, 'record')}" if step.action == "replace" else "create",
+            count_text(step.entry.record_count),
+            size_text(step.stored_bytes),
+        ]
+        for step in plan.steps
+    ]
+    session.output.table(
+        ["Collection", "As", "Action", "Records", "To read"], rows, right=["Records", "To read"]
+    )
+    session.output.say("nothing was changed (--dry-run)")
+    steps = [
+        {
+            "name": step.entry.name,
+            "target_name": step.target_name,
+            "action": step.action,
+            "record_count": step.entry.record_count,
+            "replaced_count": step.replaced_count,
+            "stored_bytes": step.stored_bytes,
+            "fingerprint": step.entry.fingerprint,
+        }
+        for step in plan.steps
+    ]
+    session.output.summary(
+        {"snapshot_id": plan.snapshot.id, "target": plan.target_url, "is_dry_run": True, "collections": steps}
+    )
+
+
+def _tell(session: Session, report: restore.RestoreReport) -> None:
+    output = session.output
+    output.table(
+        ["Collection", "As", "Records", "Fingerprint", "Matches"],
+        [
+            [
+                one.name,
+                one.target_name,
+                count_text(one.record_count),
+                one.fingerprint,
+                "yes" if one.is_match else "NO",
+            ]
+            for one in report.collections
+        ],
+        right=["Records"],
+    )
+    for one in report.collections:
+        if one.adapted_count:
+            output.note(
+                f"{one.target_name}: {count_text(one.adapted_count, 'record')} adapted "
+                "to what this engine can hold"
+            )
+    output.say(
+        f"restored snapshot {report.snapshot_id} into {printable(report.target_url)}, every record compared, "
+        f"{seconds_text(report.duration_seconds)}"
+    )
+    output.summary(_facts(report))
+
+
+def _facts(report: restore.RestoreReport) -> dict[str, Any]:
+    collections = [
+        {
+            "name": one.name,
+            "target_name": one.target_name,
+            "record_count": one.record_count,
+            "fingerprint": one.fingerprint,
+            "expected_fingerprint": one.expected,
+            "fingerprint_matched": one.is_match,
+            "adapted_count": one.adapted_count,
+        }
+        for one in report.collections
+    ]
+    return {
+        "snapshot_id": report.snapshot_id,
+        "target": report.target_url,
+        "is_dry_run": False,
+        "fingerprint_matched": all(one.is_match for one in report.collections),
+        "collections": collections,
+        "duration_seconds": round(report.duration_seconds, 3),
+    }

@@ -1,0 +1,170 @@
+"""The entry point, and the only handler of `RecollectError`.
+
+Only the module of the command that is called gets imported, so that `recollect --help`
+does not wait for NumPy and Arrow.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+from recollect import __version__
+from recollect.errors import EXIT_BUG, CancelledError, RecollectError, RequestError
+
+
+class Entry(NamedTuple):
+    """One command of the overview.
+
+    Attributes:
+        help: The line that stands in the overview.
+        alias: Another name for it, that users of other tools expect.
+    """
+
+    help: str
+    alias: str = ""
+
+
+COMMANDS = {
+    "init": Entry("Create a repository."),
+    "backup": Entry("Back up a vector database."),
+    "snapshots": Entry("List snapshots.", "list"),
+    "show": Entry("Show one snapshot in full."),
+    "ls": Entry("List what a snapshot holds."),
+    "stats": Entry("Show what the repository holds and what it saves."),
+    "diff": Entry("Show which records differ between two states."),
+    "verify": Entry("Prove that stored data, or a live database, is what was backed up.", "check"),
+    "restore": Entry("Restore a snapshot, proven record by record."),
+    "forget": Entry("Drop snapshots, by policy or by name."),
+    "prune": Entry("Delete data that no snapshot needs.", "compact"),
+    "tag": Entry("Add or remove tags of a snapshot."),
+    "export": Entry("Write one collection as an ordinary Parquet file."),
+    "search": Entry("Find nearest neighbours in a snapshot, without restoring it."),
+    "unlock": Entry("Clear what dead processes left in the way."),
+    "config": Entry("Show the settings in force and where each comes from."),
+    "completion": Entry("Print a completion script for a shell."),
+    "version": Entry("Show versions."),
+}
+
+COMPLETION_VARIABLE = "_RECOLLECT_COMPLETE"
+OVERVIEW = """Backup, verification and point-in-time recovery for vector databases.
+
+Snapshots are selected by id, the beginning of an id, name, `latest`, or `latest~1` for the one before it.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code (docs/reference/errors.md)."""
+    words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    try:
+        with _termination_as_interrupt():
+            result = build_app(words)(args=words, prog_name="recollect", standalone_mode=False)
+            sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except RecollectError as error:
+        return _failed(error, words)
+    except KeyboardInterrupt:
+        return _failed(CancelledError("stopped on request", "nothing was begun"), words)
+    except typer.TyperException as error:
+        return _failed(RequestError(error.format_message(), _usage_hint(words)), words)
+    except typer.Abort:
+        return _failed(CancelledError("stopped on request"), words)
+    except BrokenPipeError:
+        # The reader has gone. Nothing more can be said; keep the interpreter from trying at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BUG
+    except Exception as error:  # noqa: BLE001 -- the last frame: whatever arrives here is a bug
+        return _crashed(error, words)
+
+
+def build_app(words: Sequence[str]) -> typer.Typer:
+    """Return the application; of its commands only the one that `words` call is loaded."""
+    app = typer.Typer(
+        help=OVERVIEW,
+        rich_markup_mode=None,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    called = next((word for word in words if not word.startswith("-")), "")
+    for name, entry in COMMANDS.items():
+        is_called = called != "" and called in {name, entry.alias}
+        function = _load(name) if is_called else _not_loaded
+        shown = entry.help + (f" (also: {entry.alias})" if entry.alias else "")
+        app.command(name, short_help=shown, help=function.__doc__)(function)
+        if entry.alias:
+            app.command(entry.alias, help=function.__doc__, hidden=True)(function)
+    return app
+
+
+def _root(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)
+    ] = False,
+) -> None:
+    if version:
+        sys.stdout.write(f"recollect {__version__}\n")
+        raise typer.Exit
+
+
+def _load(name: str) -> Callable[..., Any]:
+    command = importlib.import_module("recollect.cli.command")
+    module = importlib.import_module(f"recollect.cli.commands.{name}")
+    return command.make_command(module)  # type: ignore[no-any-return]
+
+
+def _not_loaded() -> None:
+    """See `recollect COMMAND --help`."""
+
+
+def _usage_hint(words: Sequence[str]) -> str:
+    called = next((word for word in words if word in COMMANDS), "")
+    return f"see `recollect {called} --help`" if called else "see `recollect --help`"
+
+
+def _failed(error: RecollectError, words: Sequence[str]) -> int:
+    output = importlib.import_module("recollect.cli.output")
+    if "--debug" in words:
+        traceback.print_exception(error)
+    output.report_error(error, "json" if "--json" in words else "text")
+    return error.exit_code
+
+
+def _crashed(error: Exception, words: Sequence[str]) -> int:
+    """Report a bug: never dressed up as a request error, never a page of traceback unasked."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}"
+    bug = RecollectError(
+        f"a bug in Recollect {__version__}: {type(error).__name__} at {place}: {error}",
+        "run it again with --debug and report what it prints",
+    )
+    return _failed(bug.with_traceback(error.__traceback__), words)
+
+
+@contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM unwind like Ctrl-C, so that what was begun is taken back in order."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 -- the signal module's form
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

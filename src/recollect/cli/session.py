@@ -1,0 +1,77 @@
+"""What every command is given: the settings in force, its voice, and the way to the outside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+from recollect import wiring
+from recollect.catalog.catalog import Catalog
+from recollect.cli.output import Output
+from recollect.engines.base import Source, Target
+from recollect.errors import NotFoundError, RequestError
+from recollect.repository.lease import WAIT_S
+from recollect.repository.repository import Repository
+from recollect.settings import Settings
+from recollect.values.snapshot import CollectionEntry, Snapshot
+
+
+class Session:
+    """One run of one command. One thread at a time."""
+
+    def __init__(self, settings: Settings, output: Output, context: wiring.Context) -> None:
+        self.settings = settings
+        self.output = output
+        self.context = context
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds to wait for another process to get out of the way."""
+        return WAIT_S if self.settings.wait_seconds is None else self.settings.wait_seconds
+
+    def create_repository(self) -> Repository:
+        """Create the repository that the settings name."""
+        return wiring.create_repository(self.settings.require_repository(), self.context)
+
+    def repository(self) -> Repository:
+        """Open the repository that the settings name."""
+        return wiring.open_repository(self.settings.require_repository(), self.context)
+
+    def catalog(self) -> Catalog:
+        """Open the catalog of the repository."""
+        return Catalog(self.repository())
+
+    @contextmanager
+    def source(self, url: str) -> Iterator[Source]:
+        """Open a source, and close it at the end."""
+        with closing(wiring.open_source(url, self.context)) as source:
+            yield source
+
+    @contextmanager
+    def target(self, url: str) -> Iterator[Target]:
+        """Open a target, and close it at the end."""
+        with closing(wiring.open_target(url, self.context)) as target:
+            yield target
+
+
+def chosen_collection(snapshot: Snapshot, name: str) -> CollectionEntry:
+    """Return the collection of this name or alias; the only one, if no name is given.
+
+    Raises:
+        NotFoundError: There is none of that name. RequestError: Several, and none was named.
+    """
+    entries = {entry.name: entry for entry in snapshot.collections}
+    known = ", ".join(entries)
+    if not name:
+        if len(entries) == 1:
+            return next(iter(entries.values()))
+        raise RequestError(
+            f"snapshot {snapshot.id} has {len(entries)} collections: {known}", "name one with --collection"
+        )
+    for entry in snapshot.collections:
+        if name == entry.name or name in entry.aliases:
+            return entry
+    raise NotFoundError(
+        f"snapshot {snapshot.id} has no collection {name!r}; it has: {known}",
+        f"see `recollect ls {snapshot.id}`",
+    )
