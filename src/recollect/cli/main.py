@@ -108,15 +108,19 @@ def build_app(words: Sequence[str]) -> typer.Typer:
     return app
 
 
+def _version(value: bool) -> None:  # noqa: FBT001 -- the form of a callback
+    if value:
+        sys.stdout.write(f"recollect {__version__}\n")
+        raise typer.Exit
+
+
 def _root(
     *,
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_version)
     ] = False,
 ) -> None:
-    if version:
-        sys.stdout.write(f"recollect {__version__}\n")
-        raise typer.Exit
+    """Take the options that stand before the command."""
 
 
 def _load(name: str) -> Callable[..., Any]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from recollect import __version__
+from recollect.catalog.catalog import check_tag
 from recollect.cli.options import CollectionsOption
 from recollect.cli.session import Session
 from recollect.cli.text import count_text, seconds_text, size_text
@@ -54,7 +55,7 @@ def run(
         collections=tuple(collection or ()),
         name=name,
         description=description,
-        tags=tuple(tag or ()),
+        tags=tuple(map(check_tag, tag or ())),
         host=host or session.settings.host,
         tool_version=__version__,
         compare="nothing" if full else "scan" if scan else "changes",
