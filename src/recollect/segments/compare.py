@@ -188,7 +188,7 @@ def _compare(before: pa.RecordBatch | None, after: pa.RecordBatch | None, digest
         nothing = np.zeros(0, dtype=bool)
         return Difference(after=None, is_added=nothing, is_changed=nothing, differs={}, removed=before)
     count = after.num_rows
-    if before is None:
+    if before is None or before.num_rows == 0:
         every, none = np.ones(count, dtype=bool), np.zeros(count, dtype=bool)
         return Difference(after=after, is_added=every, is_changed=none, differs={}, removed=None)
     matches = pc.index_in(after.column(columns.KEY), value_set=before.column(columns.KEY))
