@@ -26,8 +26,8 @@ started = time.perf_counter()
 process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 errors = process.stderr.read()
 _, status, usage = os.wait4(process.pid, 0)
-print(json.dumps([time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024]))
-sys.stderr.buffer.write(errors)
+print(json.dumps([time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024]), flush=True)
+sys.stderr.buffer.write(errors); sys.stderr.flush()
 os._exit(min(255, abs(os.waitstatus_to_exitcode(status))))
 """
 """Runs in a small interpreter: a child's peak memory begins with that of the process that starts it."""
