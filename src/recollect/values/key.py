@@ -17,6 +17,7 @@ comes back with the type that it had. Format: docs/format.md#record-key
 
 from __future__ import annotations
 
+import re
 from typing import TypeAlias
 from uuid import UUID
 
@@ -33,6 +34,8 @@ TAG_INTEGER = 0x10
 TAG_UUID = 0x20
 TAG_STRING = 0x30
 
+_INTEGER = re.compile(r"0|-?[1-9][0-9]*")  # not int(): that reads "1_000" and " 42" as well
+
 INTEGER_KEY_SIZE = 9
 UUID_KEY_SIZE = 17
 
@@ -41,7 +44,8 @@ def encode_key(record_id: RecordId) -> bytes:
     """Encode one engine id.
 
     Raises:
-        RequestError: An integer outside -2**63 .. 2**64-1, or a type that is no id.
+        RequestError: An integer outside -2**63 .. 2**64-1, a string with a lone surrogate, or a type
+            that is no id.
     """
     if isinstance(record_id, bool):
         raise RequestError(f"a record id must be an integer, a UUID or a string, got {record_id!r}")
@@ -54,7 +58,10 @@ def encode_key(record_id: RecordId) -> bytes:
     if isinstance(record_id, UUID):
         return bytes([TAG_UUID]) + record_id.bytes
     if isinstance(record_id, str):
-        return bytes([TAG_STRING]) + record_id.encode("utf-8")
+        try:
+            return bytes([TAG_STRING]) + record_id.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise RequestError(f"a string record id must be valid Unicode, got {record_id!r}") from error
     raise RequestError(f"a record id must be an integer, a UUID or a string, got {record_id!r}")
 
 
@@ -67,12 +74,15 @@ def decode_key(key: bytes) -> RecordId:
     tag, body = key[:1], key[1:]
     if tag == b"\x10" and len(body) == 8:
         return int.from_bytes(body, "big")
-    if tag == b"\x08" and len(body) == 8:
+    if tag == b"\x08" and len(body) == 8 and body[0] >= 0x80:
         return int.from_bytes(body, "big", signed=True)
     if tag == b"\x20" and len(body) == 16:
         return UUID(bytes=body)
     if tag == b"\x30":
-        return body.decode("utf-8")
+        try:
+            return body.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise IntegrityError(f"{key.hex()} is not a record key: {error}") from error
     raise IntegrityError(f"{key.hex() or 'an empty value'} is not a record key")
 
 
@@ -108,16 +118,14 @@ def display_key(key: bytes) -> str:
 
 
 def parse_record_id(text: str) -> RecordId:
-    """Read an id from the command line: an integer, else a UUID, else a string.
+    """Read an id from the command line: an integer as engines print it, else a UUID, else a string.
 
     A leading `=` forces a string: `=42` is the string "42".
     """
     if text.startswith("="):
         return text[1:]
-    try:
-        return int(text, 10)
-    except ValueError:
-        pass
+    if _INTEGER.fullmatch(text):
+        return int(text)
     try:
         return UUID(text)
     except ValueError:

@@ -22,10 +22,13 @@ def encode_payload(payload: Any) -> bytes:
     """Encode one payload, already made of dict, list, str, int, float, bool and None.
 
     Raises:
-        RequestError: A value has no canonical form (NaN, infinity, a lone surrogate, a foreign type).
+        RequestError: A value has no canonical form (NaN, infinity, a lone surrogate), or is nested more
+            deeply than Python's stack allows.
     """
     try:
         encoded = _ENCODER.encode(payload)
+    except RecursionError as error:
+        raise RequestError("a payload is nested too deeply to be written as JSON") from error
     except (TypeError, ValueError, OverflowError) as error:
         raise RequestError(f"a payload cannot be written as JSON: {error}") from error
     # msgspec writes NaN and infinity as null; a null in the bytes may be one of them.
@@ -38,10 +41,12 @@ def decode_payload(encoded: bytes) -> Any:
     """Decode one payload; the inverse of `encode_payload`.
 
     Raises:
-        RequestError: The bytes are not JSON.
+        RequestError: The bytes are not JSON, or nested more deeply than Python's stack allows.
     """
     try:
         return _DECODER.decode(encoded)
+    except RecursionError as error:
+        raise RequestError("a payload is nested too deeply to be read as JSON") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RequestError(f"a payload is not valid JSON: {error}") from error
 
