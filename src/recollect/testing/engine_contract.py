@@ -22,6 +22,7 @@ import pytest
 from recollect.errors import NotFoundError, RequestError
 from recollect.testing.engine_harness import (
     EngineHarness,
+    as_held,
     bits,
     column,
     describe,
@@ -48,6 +49,7 @@ from recollect.testing.engine_samples import (
 from recollect.testing.records import Row, build_records, fingerprint_of, record_ids
 from recollect.values import batch as columns
 from recollect.values.key import RecordId
+from recollect.values.payload import decode_payload
 from recollect.values.schema import VectorSpec, layout_difference
 
 
@@ -105,15 +107,49 @@ class EngineContract:
         sent, batches = round_trip(harness, SMALL, rows)
         assert column(batches, columns.PAYLOAD) == column([sent], columns.PAYLOAD)
 
-    def test_an_absent_payload_stays_absent_or_is_refused(self, harness: EngineHarness) -> None:
-        """Absent never becomes empty in silence."""
-        rows = [Row(id=1, payload=None, vectors={"v": [1.0, 2.0]}), small_row(2)]
-        if not harness.features.absent_payload:
-            with pytest.raises(RequestError, match="payload"):
-                put(harness, SMALL, rows)
-            return
-        _, batches = round_trip(harness, SMALL, rows)
-        assert column(batches, columns.PAYLOAD)[0] is None
+    def test_an_absent_payload_stays_absent_or_is_announced(self, harness: EngineHarness) -> None:
+        """Absent becomes empty only where the target says so beforehand."""
+        sent = build_records(SMALL, [Row(id=1, payload=None, vectors={"v": [1.0, 2.0]}), small_row(2)])
+        held = as_held(harness, SMALL, sent)
+        put_records(harness, SMALL, [held])
+        assert column(scan(harness), columns.PAYLOAD) == column([held], columns.PAYLOAD)
+        is_absent = held.column(columns.PAYLOAD).null_count == 1
+        assert is_absent == harness.features.absent_payload
+
+    def test_doubles_are_held_as_announced(self, harness: EngineHarness) -> None:
+        """Also by engines whose parser of numbers is not exact; what they announce is next to the truth."""
+        random = np.random.default_rng(11)
+        anything = random.integers(0, 2**64 - 1, 4000, dtype=np.uint64).view(np.float64)
+        doubles = [*anything[np.isfinite(anything)].tolist(), *random.standard_normal(4000).tolist()]
+        sent = build_records(SMALL, [Row(id=1, payload={"list": doubles}, vectors={"v": [1.0, 2.0]})])
+        held = as_held(harness, SMALL, sent)
+        assert as_held(harness, SMALL, held).equals(held)
+        put_records(harness, SMALL, [held])
+        assert column(scan(harness), columns.PAYLOAD) == column([held], columns.PAYLOAD)
+        found = decode_payload(held.column(columns.PAYLOAD)[0].as_py())["list"]
+        assert np.allclose(np.array(found), np.array(doubles), rtol=1e-15, atol=5e-324)
+
+    def test_vectors_of_any_length_are_held_under_cosine_as_announced(self, harness: EngineHarness) -> None:
+        """What an engine scales is known before it is written, and scaling is done once."""
+        schema = schema_of(
+            VectorSpec(name="v", dimension=48, metric="cosine"),
+            VectorSpec(name="w", dimension=3, metric="cosine"),
+        )
+        random = np.random.default_rng(3)
+        rows = [
+            Row(
+                id=i,
+                vectors={
+                    "v": (random.standard_normal(48) * 10.0 ** random.integers(-3, 4)).tolist(),
+                    "w": [0.0] * 3,
+                },
+            )
+            for i in range(50)
+        ]
+        held = as_held(harness, schema, build_records(schema, [*rows, Row(id=99)]))
+        assert as_held(harness, schema, held).equals(held)
+        put_records(harness, schema, [held])
+        assert bits(scan(harness), schema) == bits([held], schema)
 
     @pytest.mark.parametrize("datatype", ["float32", "float16", "uint8", "int8"])
     @pytest.mark.parametrize("metric", ["dot", "euclid", "manhattan"])
@@ -336,7 +372,8 @@ class EngineContract:
     ) -> None:
         """Everything at once, in several writes."""
         schema, rows = mixed_rows(harness.features, seed)
-        batches = [build_records(schema, rows[start : start + 37]) for start in range(0, len(rows), 37)]
+        parts = [build_records(schema, rows[start : start + 37]) for start in range(0, len(rows), 37)]
+        batches = [as_held(harness, schema, part) for part in parts]
         put_records(harness, schema, batches)
         found = fingerprint_of(schema, scan(harness, batch_rows=50))
         assert found == fingerprint_of(schema, batches)

@@ -8,7 +8,7 @@ import msgspec
 import pyarrow as pa
 import pytest
 
-from recollect.engines.base import CollectionDescription, Source, Target
+from recollect.engines.base import Adapting, CollectionDescription, Source, Target
 from recollect.testing.records import Row, build_records, fingerprint_of, record_ids
 from recollect.values import batch as columns
 from recollect.values.key import RecordId, encode_key
@@ -68,8 +68,8 @@ def require(holds: bool, what: str) -> None:  # noqa: FBT001 - reads as a statem
 def put(
     harness: EngineHarness, schema: CollectionSchema, rows: list[Row], *, name: str = ""
 ) -> pa.RecordBatch:
-    """Write rows as a whole collection, through the target; return what was written."""
-    records = build_records(schema, rows)
+    """Write rows as a whole collection, as a restore does; return what the engine is to hold."""
+    records = as_held(harness, schema, build_records(schema, rows))
     put_records(harness, schema, [records], name=name)
     return records
 
@@ -94,6 +94,15 @@ def put_records(
             staged.switch()
         finally:
             staged.discard()
+    finally:
+        target.close()
+
+
+def as_held(harness: EngineHarness, schema: CollectionSchema, records: pa.RecordBatch) -> pa.RecordBatch:
+    """Return records as the target says that it will hold them."""
+    target = harness.open_target()
+    try:
+        return target.as_held(records, schema) if isinstance(target, Adapting) else records
     finally:
         target.close()
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from recollect.engines.adapt import written_payload
 from recollect.engines.edge.library import edge_library
 from recollect.errors import UnsupportedError
 from recollect.values import batch as columns
@@ -26,9 +27,13 @@ def batch_to_points(records: pa.RecordBatch, schema: CollectionSchema) -> list[A
     payloads = records.column(columns.PAYLOAD).to_pylist()
     vectors = _vectors(records, schema)
     return [
-        point(_point_id(record_id), vector, None if payload is None else decode_payload(payload))
+        point(_point_id(record_id), vector, None if payload is None else _payload(payload))
         for record_id, vector, payload in zip(record_ids, vectors, payloads, strict=True)
     ]
+
+
+def _payload(encoded: bytes) -> Any:
+    return written_payload(decode_payload(encoded))
 
 
 def _point_id(record_id: RecordId) -> Any:
