@@ -10,9 +10,9 @@ import httpx
 import pytest
 from qdrant_client import models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
-from tests.qdrant.conftest import connect
 
 from recollect.testing.qdrant_server import QdrantServer
+from tests.qdrant.conftest import connect
 
 NAME = "docs"
 

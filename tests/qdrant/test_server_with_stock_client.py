@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import UnexpectedResponse
-from tests.qdrant.conftest import connect
 
 from recollect.testing.qdrant_server import QdrantServer
+from tests.qdrant.conftest import connect
 
 NAME = "docs"
 UUID_ID = str(UUID(int=7))

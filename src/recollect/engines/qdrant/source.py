@@ -1,0 +1,158 @@
+"""A Qdrant server as a source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyarrow as pa
+
+from recollect.clock import Clock
+from recollect.engines.base import Capabilities, CollectionDescription, EngineInfo
+from recollect.engines.qdrant.address import Secrets, parse_address
+from recollect.engines.qdrant.connection import Connection
+from recollect.engines.qdrant.inventory import Inventory, read_inventory
+from recollect.engines.qdrant.readiness import (
+    count_records,
+    hidden_points,
+    page_rows_max,
+    read_info,
+    require_readable,
+)
+from recollect.engines.qdrant.schema import PRODUCT, schema_from_info
+from recollect.engines.qdrant.scroll import Scroll
+from recollect.errors import UnavailableError
+from recollect.values.event import Note, OnEvent, ignore_events
+
+CAPABILITIES = Capabilities(point_in_time=False, ordered_scan=True)
+CONSISTENCY = "fuzzy"
+
+
+class QdrantSource:
+    """A server's collections, read by scrolling. One thread at a time.
+
+    A hold keeps the list of collections and aliases; records that are written during a scan are
+    seen or not. Where the count changes meanwhile, a note says so.
+
+    Args:
+        url: See `address`.
+        secrets: Gives the value of `api_key_env`.
+        clock: Waits between attempts.
+        on_event: Is told what the user should know.
+
+    Raises:
+        RequestError, AccessError: The URL is wrong, or its secret is not there. Nothing is sent yet.
+    """
+
+    def __init__(
+        self, url: str, *, secrets: Secrets, clock: Clock, on_event: OnEvent = ignore_events
+    ) -> None:
+        address, api_key = parse_address(url, secrets)
+        self._connection = Connection(address, api_key, clock)
+        self._on_event = on_event
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """No point in time; ids come in order."""
+        return CAPABILITIES
+
+    def info(self) -> EngineInfo:
+        """Identify the server."""
+        return server_info(self._connection)
+
+    @contextmanager
+    def hold(self) -> Iterator[QdrantView]:
+        """Read which collections there are; their records go on changing."""
+        inventory = read_inventory(self._connection)
+        for leftover in inventory.leftovers():
+            message = f"{leftover} is left over from an interrupted restore and is not backed up"
+            self._on_event(Note(message=message))
+        yield QdrantView(self._connection, inventory, self._on_event)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._connection.close()
+
+
+class QdrantView:
+    """The collections that were there when the hold began."""
+
+    def __init__(self, connection: Connection, inventory: Inventory, on_event: OnEvent) -> None:
+        self._connection = connection
+        self._inventory = inventory
+        self._on_event = on_event
+
+    def collections(self) -> list[str]:
+        """Return the names of all collections, sorted; see `inventory` for restored ones."""
+        return self._inventory.names()
+
+    def describe(self, name: str) -> CollectionDescription:
+        """Describe one collection.
+
+        Raises:
+            NotFoundError: There is none; it lists what there is.
+            UnavailableError: Not all of its records can be read now.
+            UnsupportedError: Its records cannot be backed up one by one.
+        """
+        own, physical = self._inventory.require(name, self._connection.address.url)
+        require_readable(self._connection, physical, read_info(self._connection, physical))
+        return describe_collection(self._connection, self._inventory, own, physical)
+
+    def scan(self, name: str, *, batch_rows: int) -> Iterator[pa.RecordBatch]:
+        """Yield all records, ascending by key; one page of the server is one batch."""
+        _, physical = self._inventory.require(name, self._connection.address.url)
+        info = read_info(self._connection, physical)
+        require_readable(self._connection, physical, info)
+        before = count_records(self._connection, physical)
+        scroll = Scroll(
+            self._connection,
+            physical,
+            schema_from_info(info, f"the collection {name!r}"),
+            batch_rows=batch_rows,
+            page_rows_max=page_rows_max(info),
+        )
+        yield from scroll.batches()
+        self._report(name, physical, before, scroll.row_count)
+
+    def _report(self, name: str, physical: str, before: int, seen: int) -> None:
+        """Compare what was seen with the counts before and after.
+
+        Raises:
+            UnavailableError: Points were hidden while they were to be read.
+        """
+        if hidden_points(read_info(self._connection, physical)) != 0:
+            raise UnavailableError(
+                f"the collection {name!r} began to hide points during the scan (prevent_unoptimized is on)",
+                "wait until the optimizers are done, or set prevent_unoptimized to false for the backup",
+            )
+        after = count_records(self._connection, physical)
+        if not before == seen == after:
+            message = (
+                f"{name} changed while it was read: {before} records before, {after} after, {seen} read; "
+                "records written meanwhile may be missing until the next backup"
+            )
+            self._on_event(Note(message=message))
+
+
+def server_info(connection: Connection) -> EngineInfo:
+    """Ask a server who it is.
+
+    Raises:
+        UnavailableError, AccessError: It cannot be reached, or does not let us in.
+    """
+    answer = connection.rest("GET", "/", action="greeting the server")
+    return EngineInfo(product=PRODUCT, version=str(answer.get("version", "")), url=connection.address.url)
+
+
+def describe_collection(
+    connection: Connection, inventory: Inventory, own: str, physical: str
+) -> CollectionDescription:
+    """Describe a collection that the server calls `physical` and users call `own`."""
+    info = read_info(connection, physical)
+    return CollectionDescription(
+        name=own,
+        schema=schema_from_info(info, f"the collection {own!r}"),
+        aliases=inventory.aliases(physical),
+        record_count=int(info.get("points_count") or 0),
+        consistency=CONSISTENCY,
+    )

@@ -1,0 +1,103 @@
+"""A Qdrant server as a target: staged under another name, put into place by an alias."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pyarrow as pa
+
+from recollect.clock import Clock
+from recollect.engines.adapt import as_qdrant_holds
+from recollect.engines.base import Capabilities, CollectionDescription, EngineInfo
+from recollect.engines.qdrant.address import Secrets, parse_address
+from recollect.engines.qdrant.connection import Connection
+from recollect.engines.qdrant.creation import plan_creation
+from recollect.engines.qdrant.inventory import NAME_LENGTH_MAX, Inventory, read_inventory, staged_name
+from recollect.engines.qdrant.source import CAPABILITIES, describe_collection, server_info
+from recollect.engines.qdrant.staged import QdrantStaged
+from recollect.errors import ConflictError, RequestError
+from recollect.values.schema import CollectionSchema
+
+
+class QdrantTarget:
+    """A server to restore into. One thread at a time.
+
+    Args:
+        url: See `address`.
+        secrets: Gives the value of `api_key_env`.
+        clock: Waits between attempts.
+        new_id: Returns a new ULID for each staged collection.
+    """
+
+    def __init__(self, url: str, *, secrets: Secrets, clock: Clock, new_id: Callable[[], str]) -> None:
+        address, api_key = parse_address(url, secrets)
+        self._connection = Connection(address, api_key, clock)
+        self._new_id = new_id
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """No point in time; ids come in order."""
+        return CAPABILITIES
+
+    def info(self) -> EngineInfo:
+        """Identify the server."""
+        return server_info(self._connection)
+
+    def find(self, name: str) -> CollectionDescription | None:
+        """Describe the collection or alias of this name; None if there is none."""
+        inventory = read_inventory(self._connection)
+        found = inventory.resolve(name)
+        return None if found is None else describe_collection(self._connection, inventory, *found)
+
+    def check_schema(self, schema: CollectionSchema) -> None:
+        """Raise UnsupportedError, saying which part, if Qdrant cannot hold such a collection."""
+        plan_creation(schema)
+
+    def as_held(self, records: pa.RecordBatch, schema: CollectionSchema) -> pa.RecordBatch:
+        """Return records as the server will give them back."""
+        return as_qdrant_holds(records, schema)
+
+    def stage(self, name: str, schema: CollectionSchema, aliases: tuple[str, ...]) -> QdrantStaged:
+        """Create an empty collection `<name>.recollect-<ulid>`.
+
+        Raises:
+            ConflictError: An alias is another collection's name, or leads to another collection.
+            RequestError: The name is too long; UnsupportedError: Qdrant has no such collection.
+        """
+        physical = staged_name(name, self._new_id())
+        if len(physical) > NAME_LENGTH_MAX:
+            raise RequestError(
+                f"the collection name {name[:40]!r}… has {len(name)} characters; restored ones may have "
+                f"{NAME_LENGTH_MAX - len(physical) + len(name)}",
+                "restore it under a shorter name with `--collection NAME:NEWNAME`",
+            )
+        creation = plan_creation(schema)
+        check_aliases(read_inventory(self._connection), name, aliases)
+        staged = QdrantStaged(self._connection, name, physical, schema, aliases, creation)
+        staged.create()
+        return staged
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._connection.close()
+
+
+def check_aliases(inventory: Inventory, name: str, aliases: tuple[str, ...]) -> None:
+    """Make sure that no alias is taken from somebody else.
+
+    Raises:
+        ConflictError: An alias is a collection, or leads to one that is not replaced.
+    """
+    replaced = inventory.resolve(name)
+    for alias in aliases:
+        if alias in inventory.physical and alias != name:
+            raise ConflictError(
+                f"the alias {alias!r} of {name!r} is the name of another collection",
+                "rename or drop that collection, or restore under another name",
+            )
+        holder = inventory.resolve(alias)
+        if holder is not None and holder != replaced:
+            raise ConflictError(
+                f"the alias {alias!r} of {name!r} leads to the collection {holder[0]!r}",
+                "delete that alias first; nothing was changed",
+            )
