@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from recollect.cli.main import COMMANDS
 from recollect.engines.memory import MemoryEngine, open_memory
 from tests.cli.conftest import Run, put, remove
 
@@ -374,8 +377,28 @@ def test_config_shows_where_a_value_comes_from(run: Run, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_prints_a_script(run: Run, shell: str) -> None:
-    assert "_RECOLLECT_COMPLETE" in run("completion", shell).stdout
+def test_completion_knows_every_command_and_option(run: Run, shell: str) -> None:
+    script = run("completion", shell).stdout
+
+    assert all(name in script for name in COMMANDS)
+    assert "keep-within" in script
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [(["recollect", "sna"], "snapshots"), (["recollect", "forget", "--keep-d"], "--keep-daily")],
+)
+def test_the_bash_script_completes(run: Run, line: list[str], expected: str) -> None:
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("no bash")
+    words = " ".join(line)
+    test = f"COMP_WORDS=({words}); COMP_CWORD={len(line) - 1}; _recollect; echo ${{COMPREPLY[@]}}"
+    script = run("completion", "bash").stdout + test
+
+    done = subprocess.run([bash, "-c", script], capture_output=True, text=True, check=True, timeout=20)
+
+    assert done.stdout.strip() == expected
 
 
 def test_version(run: Run) -> None:

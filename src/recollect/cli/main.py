@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Annotated, Any, NamedTuple
@@ -32,7 +32,7 @@ class Entry(NamedTuple):
     """
 
     help: str
-    alias: str = ""
+    alias: str | None = None
 
 
 COMMANDS = {
@@ -56,7 +56,6 @@ COMMANDS = {
     "version": Entry("Show versions."),
 }
 
-COMPLETION_VARIABLE = "_RECOLLECT_COMPLETE"
 OVERVIEW = """Backup, verification and point-in-time recovery for vector databases.
 
 Snapshots are selected by id, the beginning of an id, name, `latest`, or `latest~1` for the one before it.
@@ -68,7 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         with _termination_as_interrupt():
-            result = build_app(words)(args=words, prog_name="recollect", standalone_mode=False)
+            called = next((word for word in words if not word.startswith("-")), "")
+            result = build_app({called})(args=words, prog_name="recollect", standalone_mode=False)
             sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except RecollectError as error:
@@ -87,8 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _crashed(error, words)
 
 
-def build_app(words: Sequence[str]) -> typer.Typer:
-    """Return the application; of its commands only the one that `words` call is loaded."""
+def build_app(called: Collection[str]) -> typer.Typer:
+    """Return the application; of its commands only those `called` are loaded, the others are names."""
     app = typer.Typer(
         help=OVERVIEW,
         rich_markup_mode=None,
@@ -97,10 +97,8 @@ def build_app(words: Sequence[str]) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
-    called = next((word for word in words if not word.startswith("-")), "")
     for name, entry in COMMANDS.items():
-        is_called = called != "" and called in {name, entry.alias}
-        function = _load(name) if is_called else _not_loaded
+        function = _load(name) if name in called or entry.alias in called else _not_loaded
         shown = entry.help + (f" (also: {entry.alias})" if entry.alias else "")
         app.command(name, short_help=shown, help=function.__doc__)(function)
         if entry.alias:
