@@ -161,6 +161,11 @@ class CooccurrenceIndex:
             self._connect(numbers[source], numbers[target], weight)
         self._is_all_dirty = True
 
+    def mark_clean(self) -> None:
+        """Note that a checkpoint holds every edge: the index was just loaded from it."""
+        self._dirty = DirtyItems()
+        self._is_all_dirty = False
+
     def clear(self) -> None:
         """Drop every edge; names keep their numbers."""
         self._adjacent = [{} for _ in self.names]

@@ -6,29 +6,45 @@ import secrets  # noqa: TID251 - programs open a database directly, without the 
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from recollect.clock import Clock, SystemClock
 from recollect.database import operation as ops
+from recollect.database.checkpoint.checkpointer import Checkpointer
 from recollect.database.committer import Committer, Receipt
 from recollect.database.data_directory import DataDirectory, Identity, open_directory
 from recollect.database.fusion import SimilarMatch, fuse
-from recollect.database.log.directory import LogDirectory, LogEnd, TornTail
+from recollect.database.log.directory import LogDirectory
 from recollect.database.log.files import DiskFiles, Files
-from recollect.database.log.segment import Commit
-from recollect.database.operation import Operation, decode_body
+from recollect.database.log.writer import LogWriter
+from recollect.database.operation import Operation
 from recollect.database.options import DatabaseOptions, FsyncMode, FusionOptions
 from recollect.database.planner import RESERVED_NAMES, Planner
 from recollect.database.stage import DEFAULT_COLLECTION
+from recollect.database.start import Started, start
 from recollect.database.state import NO_TRANSACTION
 from recollect.database.state_store import StateStore
 from recollect.database.stores import EventStore, VectorStore
-from recollect.database.tables import Tables
+from recollect.database.syncer import Syncer
 from recollect.database.transaction import Transaction
 from recollect.database.transactions import Transactions
-from recollect.errors import AccessError, RecollectError, RequestError
+from recollect.errors import AccessError, RecollectError, RepositoryNotFoundError, RequestError
+from recollect.repository.repository import Repository, create_repository, open_repository
+from recollect.storage.base import ObjectStore
+from recollect.storage.local import LocalStore
 from recollect.values.schema import CollectionSchema
+from recollect.values.snapshot import Snapshot
 from recollect.values.ulid import RandomBytes
+
+
+class Services(NamedTuple):
+    """What a database works with."""
+
+    options: DatabaseOptions
+    clock: Clock
+    random_bytes: RandomBytes
+    log: LogDirectory
+    checkpoints: ObjectStore
 
 
 class Database:
@@ -49,24 +65,30 @@ class Database:
     def __init__(
         self,
         directory: DataDirectory,
-        tables: Tables,
-        committer: Committer | None,
-        *,
-        options: DatabaseOptions,
-        clock: Clock,
-        random_bytes: RandomBytes,
-        torn_tail: TornTail | None,
+        started: Started,
+        services: Services,
+        writer: LogWriter | None,
+        fsync: FsyncMode,
     ) -> None:
+        tables, clock, options = started.tables, services.clock, services.options
         self._directory = directory
         self._tables = tables
-        self._committer = committer
-        self._options = options
-        self._clock = clock
-        self.torn_tail = torn_tail
+        self._services = services
+        self._committer: Committer | None = None
+        self._checkpointer: Checkpointer | None = None
+        self._syncer: Syncer | None = None
+        self.torn_tail = started.end.torn
+        if writer is not None:
+            self._checkpointer = self._make_checkpointer(started.checkpoint)
+            planner = Planner(tables.schemas(), options.vectors.metric)
+            note = self._checkpointer.note_commit
+            self._committer = Committer(tables, planner, writer, clock=clock, fsync=fsync, on_commit=note)
+            if fsync == "interval":
+                self._syncer = Syncer(self.sync, options.log.fsync_interval_s)
         self._transactions = Transactions(
             lambda transaction: self._commit(transaction.operations, transaction.identity),
             clock=clock,
-            random_bytes=random_bytes,
+            random_bytes=services.random_bytes,
             timeout_s=options.transaction_timeout_s,
             count_max=options.transaction_count_max,
         )
@@ -85,12 +107,13 @@ class Database:
         clock: Clock | None = None,
         random_bytes: RandomBytes = secrets.token_bytes,
         files: Files | None = None,
+        checkpoints: ObjectStore | None = None,
     ) -> Database:
         """Open a database, creating it if it may be written, and bring it to its last commit.
 
         With `read_only` nothing is changed, not even a torn tail, and several readers may share the
-        directory. `fsync` says when a commit counts as logged (`options.FsyncMode`); `files`
-        is the file system, and what tests replace by one that fails.
+        directory. `fsync` says when a commit counts as logged (`options.FsyncMode`). `files` is the
+        file system and `checkpoints` the store of checkpoints; tests pass ones that fail.
 
         Raises:
             LeaseHeldError: It is open already.
@@ -104,22 +127,19 @@ class Database:
             files, Path(path), read_only=read_only, now=clock.now(), random_bytes=random_bytes
         )
         try:
-            tables, end = _load(files, directory)
-            committer = None
+            store = checkpoints or LocalStore(directory.checkpoints_path)
+            log = LogDirectory(files, directory.log_path)
+            started = start(log, store)
+            writer = None
             if not read_only:
-                committer = _committer(
-                    files, directory, tables, end, options=options, clock=clock, fsync=fsync
+                writer = log.open_writer(
+                    started.end,
+                    database_id=directory.identity.id_bytes,
+                    segment_bytes_max=options.log.segment_bytes_max,
                 )
-            database = cls(
-                directory,
-                tables,
-                committer,
-                options=options,
-                clock=clock,
-                random_bytes=random_bytes,
-                torn_tail=end.torn,
-            )
-            database._configure()
+            services = Services(options, clock, random_bytes, log, store)
+            database = cls(directory, started, services, writer, fsync)
+            database._begin_work()
         except BaseException:
             directory.release()
             raise
@@ -146,7 +166,7 @@ class Database:
     @property
     def options(self) -> DatabaseOptions:
         """The options that it was opened with."""
-        return self._options
+        return self._services.options
 
     @property
     def commit_ts(self) -> int:
@@ -204,7 +224,7 @@ class Database:
 
     def similar(self, id: str, k: int, *, fusion: FusionOptions | None = None) -> list[SimilarMatch]:
         """Return the k items most similar to one, by vectors and events together."""
-        options = fusion or self._options.fusion
+        options = fusion or self.options.fusion
         return fuse(id, k, vectors=self.vectors, events=self.events, options=options)
 
     def sync(self) -> None:
@@ -212,9 +232,36 @@ class Database:
         if self._committer is not None:
             self._committer.sync()
 
+    def checkpoint(self, name: str | None = None, description: str | None = None) -> Snapshot:
+        """Take a checkpoint of the last commit and return its snapshot; writers go on meanwhile.
+
+        Without a name it returns the newest checkpoint if nothing was committed since. A named one is
+        kept until it is forgotten by hand.
+
+        Raises:
+            UnavailableError: The disk failed. The database goes on as before; the log has every commit.
+        """
+        if self._checkpointer is None:
+            raise self._read_only_error()
+        return self._checkpointer.take(name or "", description or "")
+
+    @property
+    def newest_checkpoint(self) -> Snapshot | None:
+        """The newest checkpoint, or None; None as well for a database that was opened read-only."""
+        return None if self._checkpointer is None else self._checkpointer.newest
+
+    @property
+    def checkpoint_error(self) -> RecollectError | None:
+        """Why the last automatic checkpoint failed; None if it did not."""
+        return None if self._checkpointer is None else self._checkpointer.last_error
+
     def close(self) -> None:
         """Complete the log and let others open the database. Safe to call twice."""
         try:
+            if self._checkpointer is not None:
+                self._checkpointer.close()
+            if self._syncer is not None:
+                self._syncer.close()
             if self._committer is not None:
                 self._committer.close()
         finally:
@@ -222,16 +269,47 @@ class Database:
 
     def _commit(self, operations: Sequence[Operation], transaction: bytes = NO_TRANSACTION) -> Receipt:
         if self._committer is None:
-            raise AccessError(
-                f"the database in {self.path} was opened read-only; nothing can be written",
-                "open it without read_only",
-            )
+            raise self._read_only_error()
         return self._committer.commit(operations, transaction)
 
-    def _configure(self) -> None:
-        wanted = self._options.events
-        if wanted is not None and not self.is_read_only and wanted != self._tables.events.options:
+    def _read_only_error(self) -> AccessError:
+        return AccessError(
+            f"the database in {self.path} was opened read-only; nothing can be written",
+            "open it without read_only",
+        )
+
+    def _begin_work(self) -> None:
+        """Write the options if they changed, and start the threads."""
+        wanted = self.options.events
+        if self._committer is None or self._checkpointer is None:
+            return
+        if wanted is not None and wanted != self._tables.events.options:
             self._commit([ops.EventsConfigure(wanted)])
+        self._checkpointer.start()
+        if self._syncer is not None:
+            self._syncer.start()
+
+    def _make_checkpointer(self, newest: Snapshot | None) -> Checkpointer:
+        services = self._services
+        return Checkpointer(
+            self._tables,
+            self._open_checkpoints,
+            services.log,
+            newest=newest,
+            source=f"recollect:{self.identity.id}",
+            options=services.options.checkpoints,
+            clock=services.clock,
+            random_bytes=services.random_bytes,
+            sync_log=self.sync,
+        )
+
+    def _open_checkpoints(self) -> Repository:
+        services = self._services
+        try:
+            return open_repository(services.checkpoints)
+        except RepositoryNotFoundError:
+            now, random_bytes = services.clock.now(), services.random_bytes
+            return create_repository(services.checkpoints, now=now, random_bytes=random_bytes)
 
 
 def check_schema(schema: CollectionSchema) -> CollectionSchema:
@@ -246,29 +324,3 @@ def check_schema(schema: CollectionSchema) -> CollectionSchema:
             f"a vector must be dense float32 with cosine, dot or euclid; the schema says {found}"
         )
     return schema
-
-
-def _load(files: Files, directory: DataDirectory) -> tuple[Tables, LogEnd]:
-    tables = Tables()
-
-    def apply(commit: Commit) -> None:
-        tables.apply(commit.commit_ts, commit.time_us, decode_body(commit.body))
-
-    return tables, LogDirectory(files, directory.log_path).replay(tables.commit_ts, apply)
-
-
-def _committer(
-    files: Files,
-    directory: DataDirectory,
-    tables: Tables,
-    end: LogEnd,
-    *,
-    options: DatabaseOptions,
-    clock: Clock,
-    fsync: FsyncMode,
-) -> Committer:
-    writer = LogDirectory(files, directory.log_path).open_writer(
-        end, database_id=directory.identity.id_bytes, segment_bytes_max=options.log.segment_bytes_max
-    )
-    planner = Planner(tables.schemas(), options.vectors.metric)
-    return Committer(tables, planner, writer, clock=clock, fsync=fsync, on_commit=lambda _: None)

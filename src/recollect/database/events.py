@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import struct
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -61,6 +62,7 @@ class FrozenEvents(msgspec.Struct, frozen=True):
         recent_adds: The duplicate table of ADD: (context, item, score) and first timestamp, oldest first.
         last_scores: The duplicate table of SET and DEL, oldest first; -1 means deleted.
         context_count: Contexts alive.
+        ordinal: Of the last event taken.
         options: In force at the freeze.
     """
 
@@ -70,7 +72,47 @@ class FrozenEvents(msgspec.Struct, frozen=True):
     last_scores: list[tuple[SetKey, int]]
     counts: EventCounts
     context_count: int
+    ordinal: int
     options: EventOptions
+
+
+class Counters(Protocol):
+    """What `EventTable.restore` needs besides contexts and edges."""
+
+    @property
+    def accepted_count(self) -> int:
+        """Events that were no duplicates."""
+        ...
+
+    @property
+    def duplicate_count(self) -> int:
+        """Events that were."""
+        ...
+
+    @property
+    def event_count(self) -> int:
+        """Both."""
+        ...
+
+    @property
+    def ordinal(self) -> int:
+        """The ordinal of the last event taken."""
+        ...
+
+    @property
+    def options(self) -> EventOptions:
+        """The options in force."""
+        ...
+
+    @property
+    def last_scores(self) -> list[tuple[str, str, int]]:
+        """Duplicate table of SET and DEL: context, item, score."""
+        ...
+
+    @property
+    def recent_adds(self) -> list[tuple[str, str, int, int]]:
+        """Duplicate table of ADD: context, item, score, first timestamp."""
+        ...
 
 
 class EventTable:
@@ -165,6 +207,33 @@ class EventTable:
         self._duplicate_count, self._accepted_count = 0, content.event_count
         self._ordinal = len(content.contexts)
 
+    def restore(
+        self,
+        *,
+        contexts: Sequence[tuple[int, str, list[tuple[str, int, int, int]]]],
+        edges: Sequence[tuple[str, str, float]],
+        counters: Counters,
+    ) -> None:
+        """Fill an empty table with what a checkpoint holds; contexts are (ordinal, name, events)."""
+        number = self.index.number
+        for ordinal, name, rows in contexts:
+            packed = b"".join(EVENT.pack(number(item), *rest) for item, *rest in rows)
+            self._rings[name] = _ORDINAL.pack(ordinal) + packed
+        names = list(dict.fromkeys(name for edge in edges for name in edge[:2]))
+        places = {name: place for place, name in enumerate(names)}
+        self.index.load(
+            names,
+            np.array([places[edge[0]] for edge in edges], dtype=np.uint32),
+            np.array([places[edge[1]] for edge in edges], dtype=np.uint32),
+            np.array([edge[2] for edge in edges], dtype=np.float32),
+        )
+        self.index.mark_clean()
+        self._last_scores.update({(context, item): score for context, item, score in counters.last_scores})
+        self._recent_adds.update({(ctx, item, score): at for ctx, item, score, at in counters.recent_adds})
+        self._accepted_count, self._duplicate_count = counters.accepted_count, counters.duplicate_count
+        self._event_count, self._ordinal = counters.event_count, counters.ordinal
+        self.options = counters.options
+
     def freeze(self) -> FrozenEvents:
         """Return the events as they are now, with what changed; `release` it when it is sealed."""
         return FrozenEvents(
@@ -174,6 +243,7 @@ class EventTable:
             list(self._last_scores.items()),
             self.counts,
             len(self._rings),
+            self._ordinal,
             self.options,
         )
 

@@ -223,6 +223,16 @@ class StateTable:
             group.namespace, group.agent, self._key_texts[number], value, version, commit_ts, transaction
         )
 
+    def name(self, row: int) -> tuple[str, str, str, int]:
+        """Return namespace, agent, key and version of one row. Needs no lock."""
+        _, _, _, number, _, _, _, version, _ = _ROW.unpack_from(*self._place(row))
+        group = self._agent_list[self._key_agents[number]]
+        return group.namespace, group.agent, self._key_texts[number], version
+
+    def mark_clean(self) -> None:
+        """Note that a checkpoint holds every row: the table was just loaded from it."""
+        self._settled_row = self._row_count
+
     def live_rows(self, end: int) -> Iterator[int]:
         """Yield the newest row, up to and with row `end`, of every key that is live there. Needs no lock."""
         for number in range(len(self._key_texts)):

@@ -39,7 +39,7 @@ class FrozenTables:
         self._owners = dict(tables.vectors)
         self.commit_ts = tables.commit_ts
         self.time_us = tables.time_us
-        self.dropped = tables.dropped.copy()
+        self.dropped, tables.dropped = frozenset(tables.dropped), set()
         self.vectors: dict[str, FrozenVectors] = {
             name: table.freeze() for name, table in self._owners.items()
         }
@@ -57,7 +57,6 @@ class FrozenTables:
                 self._owners[name].settle(frozen.changes)
             self._tables.events.settle(self.events)
             self._tables.state.settle(self.state)
-            self._tables.dropped -= self.dropped
 
     def release(self) -> None:
         """Give up the right to read it."""
@@ -69,6 +68,7 @@ class FrozenTables:
     def reopen(self) -> None:
         """Take it back as not written: the checkpoint failed. What changed stays to be written."""
         with self._tables.lock:
+            self._tables.dropped |= self.dropped
             self._tables.events.index.reopen(self.events.edges)
 
 

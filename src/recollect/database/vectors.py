@@ -27,13 +27,9 @@ _MASK = BLOCK_ROWS - 1
 
 Matrix = npt.NDArray[np.float32]
 Slots = npt.NDArray[np.int64]
+Commits = int | npt.NDArray[np.uint64]
 
 DELETED = -1
-
-
-def metadata_only(slot: int) -> int:
-    """Mark a slot of which only the metadata is new since the last checkpoint. Its own inverse."""
-    return -2 - slot
 
 
 class Block:
@@ -84,7 +80,7 @@ class FrozenVectors(msgspec.Struct, frozen=True):
 
     Attributes:
         schema: Of the collection.
-        changes: Key → slot, `metadata_only(slot)` or DELETED.
+        changes: Key → slot, or DELETED.
         row_count: Live rows at the freeze.
     """
 
@@ -131,12 +127,15 @@ class VectorTable:
         return block.rows[slot & _MASK].copy(), self._metadata[slot], int(block.commits[slot & _MASK])
 
     def set_rows(
-        self, keys: Sequence[bytes], vectors: Matrix, metadata: Sequence[bytes | None], commit_ts: int
+        self, keys: Sequence[bytes], vectors: Matrix, metadata: Sequence[bytes | None], commits: Commits
     ) -> None:
-        """Set vectors; empty `metadata` keeps what each id has. Shapes: n keys, vectors (n, d)."""
+        """Set vectors; empty `metadata` keeps what each id has. Shapes: n keys, vectors (n, d).
+
+        `commits` is the commit that writes them, or that of each row.
+        """
         self.revision += 1
         slots = self._take(len(keys))
-        self._fill(slots, vectors, commit_ts)
+        self._fill(slots, vectors, commits)
         by_key, dirty, released = self._slots, self._dirty.current, list[int]()
         for row, (key, slot) in enumerate(zip(keys, slots, strict=True)):
             old = by_key.get(key)
@@ -164,8 +163,7 @@ class VectorTable:
             self._fill([slot], self._blocks[old >> BLOCK_BITS].rows[old & _MASK][np.newaxis], commit_ts)
             self._keys[slot], self._metadata[slot] = key, value
             by_key[key] = slot
-            # What the last checkpoint holds of the vector still stands, unless it was written since.
-            dirty[key] = metadata_only(slot) if dirty.get(key, DELETED - 1) < DELETED else slot
+            dirty[key] = slot
             self._release([old])
         return found
 
@@ -189,6 +187,10 @@ class VectorTable:
         """Let the next checkpoint write every row: the collection has a new name."""
         self._dirty = DirtyKeys()
         self._dirty.current.update(self._slots)
+
+    def mark_clean(self) -> None:
+        """Note that a checkpoint holds every row: the table was just loaded from it."""
+        self._dirty = DirtyKeys()
 
     def pin(self) -> VectorView:
         """Take a view for reading; `unpin` it as soon as possible, since freed rows pile up meanwhile."""
@@ -226,13 +228,13 @@ class VectorTable:
             self._blocks.append(Block(self.dimension))
         return slots
 
-    def _fill(self, slots: Sequence[int], vectors: Matrix, commit_ts: int) -> None:
+    def _fill(self, slots: Sequence[int], vectors: Matrix, commits: Commits) -> None:
         if len(slots) == 1:
             block, row = self._blocks[slots[0] >> BLOCK_BITS], slots[0] & _MASK
             block.rows[row] = vectors[0]
             block.norms[row] = np.linalg.norm(vectors[0].astype(np.float64))
             block.is_live[row] = True
-            block.commits[row] = commit_ts
+            block.commits[row] = commits if isinstance(commits, int) else commits[0]
             return
         numbers = np.asarray(slots, dtype=np.int64)
         owners = numbers >> BLOCK_BITS
@@ -244,7 +246,7 @@ class VectorTable:
             block.rows[rows] = part
             block.norms[rows] = np.sqrt(np.einsum("ij,ij->i", part, part, dtype=np.float64))
             block.is_live[rows] = True
-            block.commits[rows] = commit_ts
+            block.commits[rows] = commits if isinstance(commits, int) else commits[chosen]
 
     def _release(self, slots: Sequence[int]) -> None:
         for slot in slots:

@@ -77,7 +77,14 @@ class LogDirectory:
                     apply(commit)
                 end = LogEnd(commit.commit_ts, commit.time_us, None, None)
             end = self._end_of(reader, end)
-            expected = end.last_ts + 1 if reader.tail is None else reader.tail.last_ts + 1
+            assert reader.tail is not None, "read to its end"
+            expected = reader.tail.last_ts + 1
+        if expected is not None and expected <= after_ts:
+            raise IntegrityError(
+                f"the log in {self.path} ends with commit {expected - 1}; a checkpoint holds commit {after_ts}",
+                "the disk lost what it had confirmed; recover what the checkpoint holds: recollect recover "
+                f"{self.path.parent} --to commit:{after_ts} --into NEW_DIRECTORY",
+            )
         return end
 
     def verify(self) -> int:
@@ -112,7 +119,7 @@ class LogDirectory:
         firsts = self.first_commits()
         dropped = []
         for first_ts, next_first_ts in zip(firsts, firsts[1:], strict=False):
-            following = frame.decode_header(self._read(next_first_ts))
+            following = frame.decode_header(self._read(next_first_ts, frame.HEADER_SIZE))
             if next_first_ts > keep_ts or following is None or following.created_us > created_before_us:
                 break
             path = self.segment_path(first_ts)
@@ -154,10 +161,10 @@ class LogDirectory:
         if firsts and _is_unborn(self._read(firsts[-1])):
             self.files.remove(self.segment_path(firsts[-1]))
 
-    def _read(self, first_ts: int) -> bytes:
+    def _read(self, first_ts: int, byte_size_max: int = -1) -> bytes:
         path = self.segment_path(first_ts)
         try:
-            return self.files.read(path)
+            return self.files.read(path, byte_size_max)
         except OSError as error:
             raise storage_error(error, f"cannot read log segment {path}") from error
 

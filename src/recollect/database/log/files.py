@@ -47,8 +47,8 @@ class Files(Protocol):
         """Open an existing file to go on at its end."""
         ...
 
-    def read(self, path: Path) -> bytes:
-        """Read a whole file."""
+    def read(self, path: Path, byte_size_max: int = -1) -> bytes:
+        """Read a whole file, or its first `byte_size_max` bytes."""
         ...
 
     def list(self, directory: Path) -> list[str]:
@@ -115,9 +115,10 @@ class DiskFiles:
         os.lseek(descriptor, 0, os.SEEK_END)
         return _DiskFile(descriptor)
 
-    def read(self, path: Path) -> bytes:
-        """Read a whole file."""
-        return path.read_bytes()
+    def read(self, path: Path, byte_size_max: int = -1) -> bytes:
+        """Read a whole file, or its first `byte_size_max` bytes."""
+        with path.open("rb") as file:
+            return file.read(byte_size_max)
 
     def list(self, directory: Path) -> list[str]:
         """Return the names in a directory, sorted; none if there is no such directory."""

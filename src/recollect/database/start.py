@@ -1,0 +1,87 @@
+"""Start-up: the newest checkpoint that can be read, then the commits after it.
+
+A damaged checkpoint is passed over, with a warning, for the one before: the log is kept back to
+the oldest checkpoint, so nothing is lost by that. Damage of the log is never passed over.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from recollect.catalog.catalog import Catalog
+from recollect.database.checkpoint.load import checkpoint_commit, load_checkpoint
+from recollect.database.log.directory import LogDirectory, LogEnd
+from recollect.database.log.segment import Commit
+from recollect.database.operation import decode_body
+from recollect.database.tables import Tables
+from recollect.errors import IntegrityError, NotFoundError, RepositoryNotFoundError
+from recollect.repository.repository import Repository, open_repository
+from recollect.storage.base import ObjectStore
+from recollect.values.snapshot import Snapshot
+
+_LOG = logging.getLogger("recollect.database")
+
+
+class Started(NamedTuple):
+    """What start-up found: the tables, where the log ends, and the checkpoint that they began from."""
+
+    tables: Tables
+    end: LogEnd
+    checkpoint: Snapshot | None
+    replayed_count: int
+
+
+def start(log: LogDirectory, checkpoints: ObjectStore, *, last_ts: int | None = None) -> Started:
+    """Bring tables to the last commit of a data directory, or to `last_ts`.
+
+    Raises:
+        IntegrityError: The log is damaged, or lacks commits that no readable checkpoint holds.
+    """
+    tables, checkpoint = _newest_tables(checkpoints, last_ts)
+    replayed = 0
+
+    def apply(commit: Commit) -> None:
+        nonlocal replayed
+        tables.apply(commit.commit_ts, commit.time_us, decode_body(commit.body))
+        replayed += 1
+
+    end = log.replay(tables.commit_ts, apply, last_ts=last_ts)
+    if checkpoint is not None or replayed:
+        _LOG.info("Replaying %d events since snapshot", replayed)
+        _LOG.info("Recovery complete, current commit_ts: %d", tables.commit_ts)
+    return Started(tables, end, checkpoint, replayed)
+
+
+def checkpoints_newest_first(repository: Repository, last_ts: int | None = None) -> Iterator[Snapshot]:
+    """Yield the readable checkpoints of a repository, newest first, up to commit `last_ts`."""
+    catalog = Catalog(repository)
+    found = []
+    for identity in catalog.ids():
+        try:
+            found.append(catalog.read(identity))
+        except (IntegrityError, NotFoundError) as error:
+            _LOG.warning("Snapshot %s cannot be read and is passed over: %s", identity, error)
+    checkpoints = [one for one in found if checkpoint_commit(one) >= 0]
+    if last_ts is not None:
+        checkpoints = [one for one in checkpoints if checkpoint_commit(one) <= last_ts]
+    yield from sorted(checkpoints, key=lambda one: (checkpoint_commit(one), one.id), reverse=True)
+
+
+def _newest_tables(checkpoints: ObjectStore, last_ts: int | None) -> tuple[Tables, Snapshot | None]:
+    try:
+        repository = open_repository(checkpoints)
+    except RepositoryNotFoundError:
+        return Tables(), None
+    for snapshot in checkpoints_newest_first(repository, last_ts):
+        _LOG.info("Loading snapshot: snapshot-%d.json", checkpoint_commit(snapshot))
+        try:
+            return load_checkpoint(snapshot, repository), snapshot
+        except IntegrityError as error:
+            _LOG.warning(
+                "Snapshot at commit_ts=%d is damaged; falling back to the one before: %s",
+                checkpoint_commit(snapshot),
+                error,
+            )
+    return Tables(), None
