@@ -1,0 +1,122 @@
+"""What only a real process shows: signals, pipes, terminals, start-up."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+PROGRAM = [sys.executable, "-m", "recollect"]
+DEADLINE_S = 60
+
+
+def environment(tmp_path: Path, **variables: str) -> dict[str, str]:
+    """An environment with nothing of the caller's in it but what a program needs."""
+    return {"HOME": str(tmp_path), "PATH": os.environ["PATH"], **variables}
+
+
+def call(tmp_path: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*PROGRAM, *words],
+        env=environment(tmp_path, **variables),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+
+
+def test_help_lists_every_command_without_loading_the_heavy_libraries(tmp_path: Path) -> None:
+    probe = "import sys, recollect.cli.main as m; m.main(['--help']); print(sorted(sys.modules))"
+
+    done = subprocess.run(
+        [sys.executable, "-c", probe], env=environment(tmp_path), capture_output=True, text=True, check=True
+    )
+
+    assert "verify" in done.stdout
+    assert not {"'pyarrow'", "'numpy'", "'qdrant_edge'", "'msgspec'"} & set(
+        done.stdout.split("[")[-1].split(", ")
+    )
+
+
+def test_exit_codes_reach_the_shell(tmp_path: Path) -> None:
+    assert call(tmp_path, "snapshots", "-r", str(tmp_path / "none")).returncode == 10
+    assert call(tmp_path, "snapshots").returncode == 2
+    assert call(tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_with_130_and_says_what_is_safe(tmp_path: Path, number: signal.Signals) -> None:
+    """The settings' command stands for any long wait; it tells when it has begun."""
+    marker = tmp_path / "begun"
+    command = f"sh -c 'touch {marker}; exec sleep {DEADLINE_S}'"
+    process = subprocess.Popen(
+        [*PROGRAM, "backup", "memory:x", "--json"],
+        env=environment(tmp_path, RECOLLECT_REPOSITORY_COMMAND=command),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + DEADLINE_S
+    while not marker.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=DEADLINE_S)
+
+    assert process.returncode == 130
+    error = json.loads(stderr)
+    assert (error["kind"], error["code"]) == ("cancelled", 130)
+    assert "no snapshot was made" in error["next_step"]
+
+
+def test_a_reader_that_goes_away_is_no_crash(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    done = subprocess.run(
+        [*PROGRAM, "completion", "bash"],
+        env=environment(tmp_path),
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    os.close(writer)
+
+    assert "Traceback" not in done.stderr
+    assert "bug" not in done.stderr
+
+
+def on_terminal(tmp_path: Path, *words: str, **variables: str) -> str:
+    """Run with a terminal as standard output and return what it showed."""
+    controller, terminal = pty.openpty()
+    with subprocess.Popen(
+        [*PROGRAM, *words], env=environment(tmp_path, TERM="xterm", **variables), stdout=terminal
+    ) as process:
+        os.close(terminal)
+        shown = b""
+        while True:
+            try:
+                part = os.read(controller, 65536)
+            except OSError:  # Linux answers EIO once the other side is closed
+                break
+            if not part:
+                break
+            shown += part
+        assert process.wait(DEADLINE_S) == 0
+    os.close(controller)
+    return shown.decode("utf-8")
+
+
+def test_a_terminal_gets_emphasis_and_a_pipe_none(tmp_path: Path) -> None:
+    assert "\x1b[1m" in on_terminal(tmp_path, "config")
+    assert "\x1b" not in on_terminal(tmp_path, "config", NO_COLOR="1")
+    assert "\x1b" not in call(tmp_path, "config").stdout
