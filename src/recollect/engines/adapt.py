@@ -29,7 +29,9 @@ from recollect.values.digest import dense_matrix
 from recollect.values.payload import decode_payload, encode_payload
 from recollect.values.schema import CollectionSchema, VectorSpec
 
-UNIT_TOLERANCE = 1e-6
+SCALED_ALREADY = frozenset({"qdrant", "qdrant-edge"})
+UNIT_TOLERANCE = 0.5e-6
+"""Half of the engine's: it sums in float32, so near its limit nobody can tell what it will do."""
 EMPTY_PAYLOAD = b"{}"
 
 NEIGHBOURS_MAX = 8
@@ -48,7 +50,7 @@ def as_qdrant_holds(records: pa.RecordBatch, schema: CollectionSchema) -> pa.Rec
     held = _held_payloads(payloads)
     if held is not None:
         changed[columns.PAYLOAD] = held
-    for spec in schema.vectors:
+    for spec in () if schema.native_engine in SCALED_ALREADY else schema.vectors:
         if spec.metric == "cosine" and spec.datatype == "float32" and spec.kind != "sparse":
             name = columns.vector_column(spec.name)
             scaled = _scaled(records.column(name), spec)
@@ -135,7 +137,7 @@ def _scaled(values: pa.Array, spec: VectorSpec) -> pa.Array | None:
     rows = values if spec.kind == "dense" else values.values
     matrix = dense_matrix(rows, spec)
     lengths = np.einsum("nd,nd->n", matrix, matrix, dtype=np.float64)
-    is_off = (np.abs(lengths - 1.0) > UNIT_TOLERANCE / 2) & (lengths > np.finfo(np.float32).eps)
+    is_off = (np.abs(lengths - 1.0) > UNIT_TOLERANCE) & (lengths > np.finfo(np.float32).eps)
     if spec.kind == "dense" and values.null_count:
         is_off &= values.is_valid().to_numpy(zero_copy_only=False)
     if not is_off.any():
