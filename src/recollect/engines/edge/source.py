@@ -85,8 +85,7 @@ class EdgeView:
 
     def versions(self, name: str) -> Iterator[pa.RecordBatch]:
         """Yield the number of the operation that last changed each record, ascending by key."""
-        self._require(name)
-        return record_versions(self._shard, self._path)
+        return record_versions(self._shard, self._path, self.describe(name).schema)
 
     def fetch(self, name: str, keys: pa.BinaryArray) -> pa.RecordBatch:
         """Return these records, in the order of `keys`."""

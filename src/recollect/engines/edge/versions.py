@@ -11,7 +11,7 @@ directory, a lost marker, no write-ahead log) just means that everything is read
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,14 @@ import pyarrow as pa
 
 from recollect.engines.edge.library import edge_errors, edge_library
 from recollect.engines.edge.schema import read_config
+from recollect.errors import IntegrityError
 from recollect.values import batch as columns
 from recollect.values.key import encode_keys
+from recollect.values.schema import CollectionSchema, VectorSpec
 
 MARKER_FILE = "recollect-positions.json"
 MARKERS_MAX = 16
-SLICE_RECORDS = 100_000
+SLICE_RECORDS = 25_000
 """Records listed at once: bounds the engine's result objects, about 100 bytes each."""
 VERSION_BATCH_ROWS = columns.BATCH_ROWS
 
@@ -72,36 +74,68 @@ def is_continued(shard: Any, directory: Path, token: str) -> bool:
     return all(now[segment] >= version for segment, version in marker.segments.items() if segment in now)
 
 
-def record_versions(shard: Any, directory: Path) -> Iterator[pa.RecordBatch]:
+def record_versions(shard: Any, directory: Path, schema: CollectionSchema) -> Iterator[pa.RecordBatch]:
     """Yield key and position of every record, ascending by key.
 
-    The engine tells versions only of scored points, so the records are scored by a constant.
+    The engine tells versions only of scored points. Scoring against a vector is twice as fast as
+    scoring by a constant, but finds only records that have that vector.
+
+    Raises:
+        IntegrityError: The engine lists another number of records than it counts.
     """
-    schema = pa.schema([pa.field(columns.KEY, pa.binary(), False), pa.field(columns.POSITION, pa.uint64())])
-    table = pa.Table.from_batches(list(_slices(shard, directory, schema)), schema=schema)
-    table = table.combine_chunks().sort_by(columns.KEY)
-    yield from table.to_batches(max_chunksize=VERSION_BATCH_ROWS)
-
-
-def _slices(shard: Any, directory: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    library = edge_library()
     with edge_errors("reading", directory):
-        total = shard.count(library.CountRequest(exact=True))
+        total = shard.count(edge_library().CountRequest(exact=True))
+    dense = next((spec for spec in schema.vectors if spec.kind == "dense"), None)
+    table = _list_versions(shard, directory, total, _by_vector(dense)) if dense else None
+    if table is None or table.num_rows != total:
+        table = _list_versions(shard, directory, total, _by_constant)
+    if table.num_rows != total:
+        raise IntegrityError(
+            f"the engine counts {total} records in {directory} and lists {table.num_rows}",
+            "open the shard with the engine and run its optimizer, then try again",
+        )
+    yield from table.sort_by(columns.KEY).combine_chunks().to_batches(max_chunksize=VERSION_BATCH_ROWS)
+
+
+ScoreRequest = Callable[[int, Any], Any]
+"""Makes the engine's query for at most so many of the points that a filter (or None) lets through."""
+
+
+def _by_vector(spec: VectorSpec) -> ScoreRequest:
+    query = [1.0] * spec.dimension
+
+    def request(limit: int, chosen: Any) -> Any:
+        library = edge_library()
+        nearest = library.Query.Nearest(query, using=spec.name or None)
+        return library.QueryRequest(
+            limit=limit, query=nearest, filter=chosen, params=library.SearchParams(exact=True)
+        )
+
+    return request
+
+
+def _by_constant(limit: int, chosen: Any) -> Any:
+    library = edge_library()
+    score = library.Formula(library.Expression.Constant(1.0))
+    return library.QueryRequest(
+        limit=limit, query=score, prefetches=[library.Prefetch(limit=limit, filter=chosen)]
+    )
+
+
+def _list_versions(shard: Any, directory: Path, total: int, request: ScoreRequest) -> pa.Table:
+    """List all records' versions, a slice at a time. Shapes: (records found,), in no order."""
+    library = edge_library()
+    schema = pa.schema([pa.field(columns.KEY, pa.binary(), False), pa.field(columns.POSITION, pa.uint64())])
     parts = -(-total // SLICE_RECORDS)
+    batches = []
     for number in range(parts):
         chosen = library.Filter(must=[library.SliceCondition(parts, number)]) if parts > 1 else None
-        request = library.QueryRequest(
-            limit=total,
-            query=library.Formula(library.Expression.Constant(1.0)),
-            prefetches=[library.Prefetch(limit=total, filter=chosen)],
-            with_payload=False,
-            with_vector=False,
-        )
         with edge_errors("reading", directory):
-            points = shard.query(request)
+            points = shard.query(request(total, chosen))
         keys = encode_keys([point.id for point in points])
         versions = np.fromiter((point.version for point in points), dtype=np.uint64, count=len(points))
-        yield pa.RecordBatch.from_arrays([keys, pa.array(versions)], schema=schema)
+        batches.append(pa.RecordBatch.from_arrays([keys, pa.array(versions)], schema=schema))
+    return pa.Table.from_batches(batches, schema=schema)
 
 
 def _segment_versions(shard: Any, directory: Path) -> dict[str, int]:
