@@ -34,7 +34,7 @@ class Collection:
         self.indexes: dict[str, dict[str, Any]] = stored["indexes"]
         self.faults = faults
         self.lock = threading.RLock()
-        self._directory = directory
+        self.directory = directory
         self._operations = 0
         count = self.config["params"]["shard_number"]
         self.shards = [edge.EdgeShard.load(str(directory / "shards" / str(each))) for each in range(count)]
@@ -184,7 +184,7 @@ class Collection:
 
     def _save(self) -> None:
         content = msgspec.json.encode({"config": self.config, "indexes": self.indexes})
-        (self._directory / FILE).write_bytes(content)
+        (self.directory / FILE).write_bytes(content)
 
     @staticmethod
     def _indexed_points(field: str, held: list[Any]) -> int:

@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 
 from recollect.testing.qdrant_server.failures import ServerError
+from recollect.testing.qdrant_server.snapshot_faults import SnapshotFaults
 
 
 class DropConnection(Exception):  # noqa: N818 - not an error of the server but an order to it
@@ -34,6 +35,8 @@ class Faults:
         """The state that every shard's replica reports."""
         self.backwards = False
         """Scroll hands out each page in the wrong order."""
+        self.snapshots = SnapshotFaults()
+        """What goes wrong with snapshots."""
         self._lock = threading.Lock()
         self._plans: list[_Plan] = []
         self._released = threading.Event()
@@ -44,6 +47,7 @@ class Faults:
             self._plans.clear()
         self._released.set()
         self._released = threading.Event()
+        self.snapshots.clear()
         self.response_bytes_max, self.hidden_points, self.reports_deferred = None, 0, True
         self.status, self.replica_state, self.backwards = "green", "Active", False
 

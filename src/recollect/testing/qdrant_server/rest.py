@@ -14,7 +14,15 @@ import msgspec
 from recollect.testing.qdrant_server.access import Keys, key_of
 from recollect.testing.qdrant_server.failures import ServerError, bad_request
 from recollect.testing.qdrant_server.faults import DropConnection
-from recollect.testing.qdrant_server.routes import Raw, Request, RouteTable
+from recollect.testing.qdrant_server.routes import (
+    Accepted,
+    Raw,
+    Request,
+    Route,
+    RouteTable,
+    Streamed,
+    Upload,
+)
 from recollect.testing.qdrant_server.storage import Storage
 
 
@@ -60,6 +68,8 @@ class _Handler(BaseHTTPRequestHandler):
     """Handles the calls of one connection."""
 
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # one packet for head and body; two of them meet delayed acknowledgements: 40 ms a call
+    disable_nagle_algorithm = True
     storage: Storage
     keys: Keys
     table: RouteTable
@@ -89,14 +99,22 @@ class _Handler(BaseHTTPRequestHandler):
             status, answer = error.status, error
         except (KeyError, TypeError, AttributeError) as error:
             status, answer = 400, bad_request(f"Format error in JSON body: {error!r}")
-        self._answer(status, answer, time.perf_counter() - started)  # noqa: TID251
+        if isinstance(answer, Streamed):
+            self._stream(answer)
+        else:
+            self._answer(status, answer, time.perf_counter() - started)  # noqa: TID251
 
     do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 - as above
 
     def _call(self) -> Any:
-        body = self._body()
         parts = urlsplit(self.path)
-        route, path = self.table.find(self.command, parts.path)
+        length = int(self.headers.get("content-length") or 0)
+        try:
+            route, path = self.table.find(self.command, parts.path)
+        except ServerError:
+            self.rfile.read(length)
+            raise
+        body = self._body(route, length)
         self.keys.check(key_of(self.headers.get("api-key"), self.headers.get("authorization")), route.access)
         name = f"{route.method} {route.path}"
         self.storage.faults.before(name)
@@ -104,8 +122,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.storage.faults.after(name)
         return answer
 
-    def _body(self) -> Any:
-        length = int(self.headers.get("content-length") or 0)
+    def _body(self, route: Route, length: int) -> Any:
+        if route.body == "upload":
+            self.close_connection = True  # a refusal may leave a part of the body unread
+            return Upload(self.rfile, length, self.headers.get("content-type") or "")
         content = self.rfile.read(length)
         if not content:
             return None
@@ -122,11 +142,31 @@ class _Handler(BaseHTTPRequestHandler):
         elif isinstance(answer, ServerError):
             envelope = {"status": {"error": answer.message}, "time": seconds}
             body, kind = msgspec.json.encode(envelope), "application/json"
+        elif isinstance(answer, Accepted):
+            status = 202
+            body, kind = msgspec.json.encode({"status": "accepted", "time": seconds}), "application/json"
         else:
             envelope = {"result": answer, "status": "ok", "time": seconds}
             body, kind = msgspec.json.encode(envelope), "application/json"
         self.send_response(status)
         self.send_header("content-type", kind)
         self.send_header("content-length", str(len(body)))
+        if self.close_connection:
+            self.send_header("connection", "close")
         self.end_headers()
         self.wfile.write(body)
+
+    def _stream(self, answer: Streamed) -> None:
+        """Send a body piece by piece; the connection ends with it, in time or not."""
+        self.close_connection = True
+        self.send_response(200)
+        self.send_header("content-type", "application/octet-stream")
+        self.send_header("connection", "close")
+        if answer.length is not None:
+            self.send_header("content-length", str(answer.length))
+        self.end_headers()
+        try:
+            for piece in answer.pieces:
+                self.wfile.write(piece)
+        except OSError:  # the reader has gone
+            return

@@ -8,7 +8,8 @@ group is a list of routes that `server` adds.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from io import BufferedIOBase
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import unquote
 
@@ -16,8 +17,16 @@ from recollect.testing.qdrant_server.failures import ServerError
 from recollect.testing.qdrant_server.storage import Storage
 
 
+class Upload(NamedTuple):
+    """A body that a route reads by itself: `length` bytes of `stream`."""
+
+    stream: BufferedIOBase
+    length: int
+    content_type: str
+
+
 class Request(NamedTuple):
-    """One REST call: path parameters, query parameters, the decoded JSON body."""
+    """One REST call: path parameters, query parameters, the decoded JSON body or an `Upload`."""
 
     path: dict[str, str]
     query: dict[str, str]
@@ -31,19 +40,35 @@ class Raw(NamedTuple):
     content_type: str = "text/plain; charset=utf-8"
 
 
+class Accepted(NamedTuple):
+    """202: the work goes on after the answer."""
+
+
+class Streamed(NamedTuple):
+    """An answer that is sent piece by piece; without `length` it ends where the connection does.
+
+    A stream that ends before its length breaks the connection.
+    """
+
+    pieces: Iterator[bytes]
+    length: int | None
+
+
 Function: TypeAlias = Callable[[Storage, Request], Any]
 
 
 class Route(NamedTuple):
     """One call of the API; `path` holds parameters in braces.
 
-    `access` is "none" (no key needed), "read" or "write".
+    `access` is "none" (no key needed), "read" or "write"; `body` is "json", or "upload" for a route
+    that gets an `Upload`.
     """
 
     method: str
     path: str
     function: Function
     access: str = "read"
+    body: str = "json"
 
 
 class RouteTable:

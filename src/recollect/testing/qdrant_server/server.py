@@ -6,7 +6,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from recollect.testing.qdrant_server import rest_collections, rest_points, rest_service
+from recollect.testing.qdrant_server import (
+    rest_collections,
+    rest_points,
+    rest_service,
+    rest_snapshots,
+)
 from recollect.testing.qdrant_server.access import Keys
 from recollect.testing.qdrant_server.faults import Faults
 from recollect.testing.qdrant_server.rest import RestFace
@@ -14,10 +19,11 @@ from recollect.testing.qdrant_server.routes import RouteTable
 from recollect.testing.qdrant_server.rpc import RpcFace
 from recollect.testing.qdrant_server.rpc_collections import COLLECTIONS, HEALTH
 from recollect.testing.qdrant_server.rpc_points import SERVICE as POINTS
+from recollect.testing.qdrant_server.rpc_snapshots import SERVICE as SNAPSHOTS
 from recollect.testing.qdrant_server.storage import Storage
 
-ROUTES = [*rest_service.ROUTES, *rest_collections.ROUTES, *rest_points.ROUTES]
-SERVICES = [POINTS, COLLECTIONS, HEALTH]
+ROUTES = [*rest_service.ROUTES, *rest_collections.ROUTES, *rest_points.ROUTES, *rest_snapshots.ROUTES]
+SERVICES = [POINTS, COLLECTIONS, HEALTH, SNAPSHOTS]
 
 
 class QdrantServer:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -26,10 +27,10 @@ class Storage:
 
     def __init__(self, directory: Path, faults: Faults) -> None:
         self.faults = faults
-        self._directory = directory
+        self.directory = directory
         self._lock = threading.RLock()
         (directory / "collections").mkdir(parents=True, exist_ok=True)
-        found = sorted((directory / "collections").iterdir())
+        found = sorted(each for each in (directory / "collections").iterdir() if each.suffix != ".part")
         self._collections = {unquote(path.name): Collection(path, faults) for path in found}
         aliases = directory / "aliases.json"
         self._aliases: dict[str, str] = msgspec.json.decode(aliases.read_bytes()) if aliases.exists() else {}
@@ -81,6 +82,20 @@ class Storage:
             Collection.create(path, config)
             self._collections[name] = Collection(path, self.faults)
         return True
+
+    def replace(self, name: str, build: Callable[[Path], None]) -> None:
+        """Put a collection that `build` makes into a directory in the place of `name`, whatever was there."""
+        path = self._path(name)
+        staging = path.with_name(path.name + ".part")
+        shutil.rmtree(staging, ignore_errors=True)
+        build(staging)
+        with self._lock:
+            before = self._collections.pop(name, None)
+            if before is not None:
+                before.close()
+                shutil.rmtree(path)
+            staging.rename(path)
+            self._collections[name] = Collection(path, self.faults)
 
     def delete(self, name: str) -> bool:
         """Delete a collection with the aliases that lead to it; False if there is none."""
@@ -134,7 +149,7 @@ class Storage:
             raise bad_request("Format error in JSON body: unknown alias action")
 
     def _path(self, name: str) -> Path:
-        return self._directory / "collections" / quote(name, safe="")
+        return self.directory / "collections" / quote(name, safe="")
 
     def _save_aliases(self) -> None:
-        (self._directory / "aliases.json").write_bytes(msgspec.json.encode(self._aliases))
+        (self.directory / "aliases.json").write_bytes(msgspec.json.encode(self._aliases))
