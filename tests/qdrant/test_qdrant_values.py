@@ -15,9 +15,10 @@ from recollect.engines.adapt import engine_double, written_double, written_paylo
 from recollect.engines.qdrant.library import qdrant_library
 from recollect.engines.qdrant.reading import points_to_batch
 from recollect.engines.qdrant.schema import schema_from_info
-from recollect.engines.qdrant.values import PayloadReader, needs_rest, write_payload
+from recollect.engines.qdrant.values import PayloadReader, WideIntegerError, check_integers, write_payload
 from recollect.errors import IntegrityError, UnsupportedError
 from recollect.testing.engine_samples import schema_of
+from recollect.values.payload import encode_payload
 from recollect.values.schema import VectorSpec
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
@@ -31,11 +32,12 @@ VALUES = st.recursive(
 
 @given(st.dictionaries(TEXT, VALUES, max_size=6))
 def test_payloads_survive_protobuf_with_their_types(payload: dict[str, Any]) -> None:
-    point = qdrant_library().message("UpsertPoints")().points.add()
+    point = _new_point()
     write_payload(payload, point.payload)
     stock = wire.PointStruct.FromString(point.SerializeToString())
-    found = PayloadReader().read(stock.payload)
-    assert repr(_sorted(found)) == repr(_sorted(payload))
+    back = type(point).FromString(stock.SerializeToString())
+    assert repr(_sorted(PayloadReader().read(back.payload))) == repr(_sorted(payload))
+    assert set(stock.payload) == set(payload)
 
 
 def _sorted(value: Any) -> Any:
@@ -44,32 +46,35 @@ def _sorted(value: Any) -> Any:
     return [_sorted(each) for each in value] if isinstance(value, list) else value
 
 
+@pytest.mark.parametrize("value", [2**63, 2**64 - 1])
+def test_integers_beyond_grpc_are_found_at_any_depth(value: int) -> None:
+    with pytest.raises(WideIntegerError):
+        write_payload({"a": [1, {"b": [value]}]}, _new_point().payload)
+    check_integers({"a": [value]})
+
+
+@pytest.mark.parametrize("value", [2**64, -(2**63) - 1])
+def test_integers_beyond_qdrant_are_refused(value: int) -> None:
+    with pytest.raises(UnsupportedError, match=str(value)):
+        write_payload({"a": {"b": value}}, _new_point().payload)
+    with pytest.raises(UnsupportedError, match=str(value)):
+        check_integers({"u": 2**63, "a": [value]})
+
+
 @pytest.mark.parametrize(
-    ("value", "wide"),
-    [
-        (2**63 - 1, False),
-        (2**63, True),
-        (2**64 - 1, True),
-        (-(2**63), False),
-        (2.0**63, False),
-        (True, False),
-    ],
+    ("value", "is_suspect"),
+    [(2.0**63, True), (2.0**64, True), (2.0**62, False), (-(2.0**63), False), (1e300, False)],
 )
-def test_integers_beyond_grpc_are_found_at_any_depth(value: Any, *, wide: bool) -> None:
-    assert needs_rest({"a": [1, {"b": [value]}]}) is wide
-
-
-def test_doubles_in_the_range_of_unsigned_integers_are_suspect() -> None:
+def test_doubles_in_the_range_of_unsigned_integers_are_suspect(value: float, *, is_suspect: bool) -> None:
+    point = _new_point()
+    write_payload({"a": [value], "b": {"c": 1}}, point.payload)
     reader = PayloadReader()
-    for value, is_suspect in [
-        (2.0**63, True),
-        (2.0**64, True),
-        (2.0**62, False),
-        (-(2.0**63), False),
-        (1e300, False),
-    ]:
-        reader.read({"a": wire.Value(list_value=wire.ListValue(values=[wire.Value(double_value=value)]))})
-        assert reader.is_suspect is is_suspect
+    reader.read(point.payload)
+    assert reader.is_suspect is is_suspect
+
+
+def _new_point() -> Any:
+    return qdrant_library().message("UpsertPoints")().points.add()
 
 
 @given(FINITE)
@@ -80,7 +85,7 @@ def test_what_an_engine_gives_back_can_be_written(value: float) -> None:
     written = written_double(held)
     assert written is not None
     assert engine_double(written) == held
-    assert written_payload({"a": [held]}) == {"a": [written]}
+    assert written_payload(encode_payload({"a": [held]})) == {"a": [written]}
 
 
 @given(st.floats(-1e15, 1e15).map(lambda value: round(value, 3)))

@@ -95,9 +95,10 @@ def written_double(value: float) -> float | None:
     return None
 
 
-def written_payload(payload: Any) -> Any:
-    """Return the payload to write so that the engine gives back `payload`, which it can hold."""
-    return _with_doubles(payload, _written_or_same)
+def written_payload(encoded: bytes) -> Any:
+    """Decode a payload into what to write so that the engine gives back the payload, if it can hold it."""
+    payload = decode_payload(encoded)
+    return payload if _INEXACT.search(encoded) is None else _with_doubles(payload, _written_or_same)
 
 
 def _written_or_same(value: float) -> float:

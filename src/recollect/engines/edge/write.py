@@ -12,7 +12,6 @@ from recollect.errors import UnsupportedError
 from recollect.values import batch as columns
 from recollect.values.digest import dense_matrix
 from recollect.values.key import RecordId, decode_keys
-from recollect.values.payload import decode_payload
 from recollect.values.schema import CollectionSchema, VectorSpec
 
 
@@ -27,13 +26,9 @@ def batch_to_points(records: pa.RecordBatch, schema: CollectionSchema) -> list[A
     payloads = records.column(columns.PAYLOAD).to_pylist()
     vectors = _vectors(records, schema)
     return [
-        point(_point_id(record_id), vector, None if payload is None else _payload(payload))
+        point(_point_id(record_id), vector, None if payload is None else written_payload(payload))
         for record_id, vector, payload in zip(record_ids, vectors, payloads, strict=True)
     ]
-
-
-def _payload(encoded: bytes) -> Any:
-    return written_payload(decode_payload(encoded))
 
 
 def _point_id(record_id: RecordId) -> Any:

@@ -1,9 +1,10 @@
 """The only place that loads `grpc`, `httpx` and the message classes of `qdrant_client`.
 
-The classes are rebuilt from the shipped descriptors with one change: packed floats are declared
-as bytes. Both have the same form on the wire, so a vector is read and written as the buffer that
-NumPy has, without a Python object for each element.
-Source: https://protobuf.dev/programming-guides/encoding/#packed
+The classes are rebuilt from the shipped descriptors with two changes that leave the form on the wire
+as it is. Packed floats are declared as bytes: a vector is read and written as the buffer that NumPy
+has, without a Python object for each element. Maps are declared as lists of their entries, which
+Python walks several times faster.
+Source: https://protobuf.dev/programming-guides/encoding/#packed and #maps
 """
 
 from __future__ import annotations
@@ -65,7 +66,10 @@ def qdrant_library() -> QdrantLibrary:
     for module in (timestamp_pb2, json_with_int_pb2, qdrant_common_pb2, collections_pb2, points_pb2):
         file = descriptor_pb2.FileDescriptorProto()
         module.DESCRIPTOR.CopyToProto(file)
-        _declare_floats_as_bytes(file, descriptor_pb2.FieldDescriptorProto)
+        for message in file.message_type:
+            _declare_floats_as_bytes(message, descriptor_pb2.FieldDescriptorProto)
+            for entry in message.nested_type:
+                entry.options.ClearField("map_entry")
         pool.AddSerializedFile(file.SerializeToString())
     found = {
         name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"qdrant.{name}"))
@@ -74,10 +78,9 @@ def qdrant_library() -> QdrantLibrary:
     return QdrantLibrary(grpc, httpx, found)
 
 
-def _declare_floats_as_bytes(file: Any, field_class: Any) -> None:
-    for message in file.message_type:
-        for field in message.field:
-            if (message.name, field.name) in _FLOATS_AS_BYTES:
-                field.type = field_class.TYPE_BYTES
-                field.label = field_class.LABEL_OPTIONAL
-                field.ClearField("options")
+def _declare_floats_as_bytes(message: Any, field_class: Any) -> None:
+    for field in message.field:
+        if (message.name, field.name) in _FLOATS_AS_BYTES:
+            field.type = field_class.TYPE_BYTES
+            field.label = field_class.LABEL_OPTIONAL
+            field.ClearField("options")

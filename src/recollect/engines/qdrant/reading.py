@@ -43,12 +43,12 @@ def points_to_batch(points: Any, payloads: list[bytes], schema: CollectionSchema
     return pa.RecordBatch.from_arrays(arrays, schema=columns.record_schema(schema))
 
 
-def _vectors(point: Any) -> Any:
+def _vectors(point: Any) -> dict[str, Any]:
     """Return a point's vectors by name."""
     kind = point.vectors.WhichOneof("vectors_options")
-    if kind == "vectors":
-        return point.vectors.vectors.vectors
-    return {"": point.vectors.vector} if kind == "vector" else {}
+    if kind == "vector":
+        return {"": point.vectors.vector}
+    return {entry.key: entry.value for entry in point.vectors.vectors.vectors}
 
 
 def _vector_array(values: list[Any], spec: VectorSpec) -> pa.Array:

@@ -19,61 +19,51 @@ UNSIGNED_LIMIT = 2**64
 """Qdrant holds integers below this; it makes doubles of larger ones."""
 
 
+class WideIntegerError(Exception):
+    """A payload holds an integer that gRPC cannot carry and REST can; never leaves the adapter."""
+
+
 class PayloadReader:
-    """Reads maps of `qdrant.Value`; `is_suspect` tells about the payload read last."""
+    """Reads lists of payload entries; `is_suspect` tells about the payload read last."""
 
     def __init__(self) -> None:
         self.is_suspect = False
 
-    def read(self, fields: Any) -> dict[str, Any]:
+    def read(self, entries: Any) -> dict[str, Any]:
         """Convert one payload."""
         self.is_suspect = False
-        return self._fields(fields)
+        value = self._value
+        return {entry.key: value(entry.value) for entry in entries}
 
-    def _fields(self, fields: Any) -> dict[str, Any]:
-        return {key: self._value(value) for key, value in fields.items()}
-
-    def _value(self, value: Any) -> Any:
-        kind = value.WhichOneof("kind")
+    def _value(self, message: Any) -> Any:
+        kind = message.WhichOneof("kind")
+        if kind == "string_value":
+            return message.string_value
+        if kind == "integer_value":
+            return message.integer_value
         if kind == "double_value":
-            number = value.double_value
+            number = message.double_value
             if INTEGER_LIMIT <= number <= UNSIGNED_LIMIT:
                 self.is_suspect = True
             return number
-        if kind == "struct_value":
-            return self._fields(value.struct_value.fields)
         if kind == "list_value":
-            return [self._value(each) for each in value.list_value.values]
-        if kind is None or kind == "null_value":
-            return None
-        return getattr(value, kind)
+            return [self._value(each) for each in message.list_value.values]
+        if kind == "struct_value":
+            return {entry.key: self._value(entry.value) for entry in message.struct_value.fields}
+        return message.bool_value if kind == "bool_value" else None
 
 
-def needs_rest(value: Any) -> bool:
-    """Tell whether a payload holds an integer that only REST carries.
+def write_payload(payload: dict[str, Any], entries: Any) -> None:
+    """Fill a list of payload entries.
 
     Raises:
-        UnsupportedError: It holds one that Qdrant would turn into a double.
+        WideIntegerError: REST must carry this payload; the list is filled in part.
+        UnsupportedError: It holds an integer that Qdrant would turn into a double.
     """
-    if isinstance(value, dict):
-        return any([needs_rest(each) for each in value.values()])  # noqa: C419 - look at every value
-    if isinstance(value, list):
-        return any([needs_rest(each) for each in value])  # noqa: C419 - as above
-    if not isinstance(value, int) or -INTEGER_LIMIT <= value < INTEGER_LIMIT:
-        return False
-    if 0 < value < UNSIGNED_LIMIT:
-        return True
-    raise UnsupportedError(
-        f"a payload holds the integer {value}; Qdrant keeps integers from -2**63 to 2**64-1 and "
-        "would make a double of it",
-        "restore into an engine that keeps it",
-    )
-
-
-def write_payload(payload: dict[str, Any], fields: Any) -> None:
-    """Fill a map of `qdrant.Value`; integers are below `INTEGER_LIMIT`."""
     for key, value in payload.items():
-        _write(value, fields[key])
+        entry = entries.add()
+        entry.key = key
+        _write(value, entry.value)
 
 
 def _write(value: Any, message: Any) -> None:
@@ -84,6 +74,7 @@ def _write(value: Any, message: Any) -> None:
     elif isinstance(value, bool):
         message.bool_value = value
     elif isinstance(value, int):
+        _check_integer(value)
         message.integer_value = value
     elif isinstance(value, float):
         message.double_value = value
@@ -95,3 +86,29 @@ def _write(value: Any, message: Any) -> None:
         values = message.list_value.values
         for each in value:
             _write(each, values.add())
+
+
+def check_integers(value: Any) -> None:
+    """Make sure that Qdrant keeps every integer of a payload that goes by REST.
+
+    Raises:
+        UnsupportedError: It would turn one of them into a double.
+    """
+    if isinstance(value, dict):
+        for each in value.values():
+            check_integers(each)
+    elif isinstance(value, list):
+        for each in value:
+            check_integers(each)
+    elif isinstance(value, int) and not -INTEGER_LIMIT <= value < UNSIGNED_LIMIT:
+        raise UnsupportedError(
+            f"a payload holds the integer {value}; Qdrant keeps integers from -2**63 to 2**64-1 and "
+            "would make a double of it",
+            "restore into an engine that keeps it",
+        )
+
+
+def _check_integer(value: int) -> None:
+    if not -INTEGER_LIMIT <= value < INTEGER_LIMIT:
+        check_integers(value)
+        raise WideIntegerError

@@ -10,12 +10,11 @@ import numpy as np
 import pyarrow as pa
 
 from recollect.engines.adapt import written_payload
-from recollect.engines.qdrant.values import needs_rest, write_payload
+from recollect.engines.qdrant.values import WideIntegerError, check_integers, write_payload
 from recollect.errors import UnsupportedError
 from recollect.values import batch as columns
 from recollect.values.digest import dense_matrix
 from recollect.values.key import RecordId, decode_keys
-from recollect.values.payload import decode_payload
 from recollect.values.schema import CollectionSchema, VectorSpec
 
 REQUEST_BYTES = 4 << 20
@@ -52,22 +51,25 @@ class PointWriter:
         vectors = [self._vectors(spec, records) for spec in self._schema.vectors]
         leftover: list[dict[str, Any]] = []
         for row, (record_id, payload) in enumerate(zip(record_ids, payloads, strict=True)):
-            _check_id(record_id)
-            if needs_rest(payload):
+            point = request.points.add()
+            try:
+                write_payload(payload, point.payload)
+            except WideIntegerError:
+                del request.points[-1]
                 leftover.append(_json_point(record_id, payload, records.slice(row, 1), self._schema))
                 continue
-            point = request.points.add()
             if isinstance(record_id, UUID):
                 point.id.uuid = str(record_id)
             else:
-                point.id.num = record_id
-            write_payload(payload, point.payload)
+                point.id.num = _integer_id(record_id)
             # Named also where the vector has no name: the one form that may be empty.
             named = point.vectors.vectors
             named.SetInParent()
             for name, present, fill in vectors:
                 if present[row]:
-                    fill(named.vectors[name], row)
+                    entry = named.vectors.add()
+                    entry.key = name
+                    fill(entry.value, row)
         return leftover
 
     @staticmethod
@@ -124,28 +126,29 @@ def _bounds(column: pa.ListArray) -> list[int]:
 
 
 def _payload(encoded: bytes | None) -> dict[str, Any]:
-    payload = {} if encoded is None else decode_payload(encoded)
+    payload = {} if encoded is None else written_payload(encoded)
     if not isinstance(payload, dict):
         raise UnsupportedError(
             f"Qdrant's payloads are JSON objects, not {type(payload).__name__}",
             "restore into an engine that takes such payloads",
         )
-    found: dict[str, Any] = written_payload(payload)
-    return found
+    return payload
 
 
-def _check_id(record_id: RecordId) -> None:
-    if isinstance(record_id, str) or (isinstance(record_id, int) and record_id < 0):
-        raise UnsupportedError(
-            f"Qdrant takes unsigned integers and UUIDs as ids, not {record_id!r}",
-            "restore into an engine that takes such ids",
-        )
+def _integer_id(record_id: RecordId) -> int:
+    if isinstance(record_id, int) and record_id >= 0:
+        return record_id
+    raise UnsupportedError(
+        f"Qdrant takes unsigned integers and UUIDs as ids, not {record_id!r}",
+        "restore into an engine that takes such ids",
+    )
 
 
 def _json_point(
     record_id: RecordId, payload: dict[str, Any], record: pa.RecordBatch, schema: CollectionSchema
 ) -> dict[str, Any]:
     """Write one record as REST has it; float32 values survive as the doubles that they equal."""
+    check_integers(payload)
     vectors: dict[str, Any] = {}
     for spec in schema.vectors:
         value = record.column(columns.vector_column(spec.name))[0].as_py()
