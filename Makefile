@@ -60,6 +60,10 @@ pins: $(READY) ## Write requirements.txt anew from what is installed
 	$(BIN)/python tools/pins.py > requirements.txt.new
 	mv requirements.txt.new requirements.txt
 
+.PHONY: reference
+reference: $(READY) ## Write docs/reference/cli.md anew from the commands
+	$(BIN)/python tools/reference.py > docs/reference/cli.md
+
 .PHONY: setup
 setup: $(READY) ## Create .venv and install everything (the other targets do it by themselves)
 
