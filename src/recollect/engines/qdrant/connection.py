@@ -62,12 +62,17 @@ class Connection:
         except httpx.TransportError as error:
             raise from_transport(error, action, self.address) from error
         if response.status_code >= 300:
-            raise from_status(response.status_code, _refusal(response), action, self.address)
+            raise from_status(response.status_code, refusal_text(response), action, self.address)
         try:
             answer = response.json()
         except ValueError as error:
             raise from_status(502, "the answer is no JSON; is this Qdrant?", action, self.address) from error
         return answer if path == "/" else answer.get("result")
+
+    @property
+    def http(self) -> Any:
+        """The REST connection, for bodies that do not fit into `rest`: an `httpx.Client`."""
+        return self._client()
 
     def begin(self, name: str, request: Any) -> Any:
         """Send one gRPC call of the service Points; return its future, for `end`."""
@@ -161,7 +166,7 @@ def collection_path(name: str, rest: str = "") -> str:
     return f"/collections/{quote(name, safe='')}{rest}"
 
 
-def _refusal(response: Any) -> str:
+def refusal_text(response: Any) -> str:
     """Pick the message out of a refusal: Qdrant's JSON, or a proxy's or an old server's text."""
     try:
         status = response.json()["status"]
