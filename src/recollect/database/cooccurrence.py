@@ -43,6 +43,21 @@ class FrozenEdges(msgspec.Struct, frozen=True):
     weights: FrozenColumn
 
 
+class EdgeView(msgspec.Struct, frozen=True):
+    """All edges as they were when it was taken. Valid until it is released; safe to share between threads.
+
+    Attributes:
+        names: Item names by number; only the first `item_count` count.
+        sources, targets, weights: One entry for each edge; a weight of NaN marks one that was dropped.
+    """
+
+    names: list[str]
+    item_count: int
+    sources: FrozenColumn
+    targets: FrozenColumn
+    weights: FrozenColumn
+
+
 class CooccurrenceIndex:
     """Items and the weights between them."""
 
@@ -161,6 +176,10 @@ class CooccurrenceIndex:
             self._connect(numbers[source], numbers[target], weight)
         self._is_all_dirty = True
 
+    def mark_all_changed(self) -> None:
+        """Let the next checkpoint write every item."""
+        self._is_all_dirty = True
+
     def mark_clean(self) -> None:
         """Note that a checkpoint holds every edge: the index was just loaded from it."""
         self._dirty = DirtyItems()
@@ -173,6 +192,12 @@ class CooccurrenceIndex:
         self._free, self._limbo = [], []
         self._edge_count = 0
         self._is_all_dirty = True
+
+    def pin(self) -> EdgeView:
+        """Return all edges as they are now; `release` ends it. Checkpoints are not concerned."""
+        self._freeze_count += 1
+        columns = (self._sources.freeze(), self._targets.freeze(), self._weights.freeze())
+        return EdgeView(self.names, len(self.names), *columns)
 
     def freeze(self) -> FrozenEdges:
         """Return the index as it is now, with what changed; `release` it when it is sealed."""

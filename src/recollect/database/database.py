@@ -28,6 +28,7 @@ from recollect.database.stores import EventStore, VectorStore
 from recollect.database.syncer import Syncer
 from recollect.database.transaction import Transaction
 from recollect.database.transactions import Transactions
+from recollect.database.view import DatabaseView
 from recollect.errors import AccessError, RecollectError, RepositoryNotFoundError, RequestError
 from recollect.repository.repository import Repository, create_repository, open_repository
 from recollect.storage.base import ObjectStore
@@ -226,6 +227,22 @@ class Database:
         """Return the k items most similar to one, by vectors and events together."""
         options = fusion or self.options.fusion
         return fuse(id, k, vectors=self.vectors, events=self.events, options=options)
+
+    def commit(self, operations: Sequence[Operation]) -> Receipt:
+        """Make typed operations one commit; the receipt has the result of each.
+
+        For faces that put many requests into one commit. Operations are checked by those who
+        stage them (`database.stage`).
+
+        Raises:
+            RequestError, NotFoundError, ConflictError: They cannot be applied; nothing was changed.
+            UnavailableError: The disk failed; nothing was acknowledged.
+        """
+        return self._commit(operations)
+
+    def view(self) -> DatabaseView:
+        """Return a view of everything as of the last commit; release it, or use it with `with`."""
+        return DatabaseView(self._tables)
 
     def sync(self) -> None:
         """Make every commit so far durable, whatever the fsync mode."""

@@ -17,7 +17,7 @@ from typing import Protocol
 import msgspec
 import numpy as np
 
-from recollect.database.cooccurrence import WEIGHT_MIN, CooccurrenceIndex, FrozenEdges
+from recollect.database.cooccurrence import WEIGHT_MIN, CooccurrenceIndex, EdgeView, FrozenEdges
 from recollect.database.dirty import Generations
 from recollect.database.operation import EventsAppend, EventsReplace
 from recollect.database.options import EventOptions
@@ -73,6 +73,20 @@ class FrozenEvents(msgspec.Struct, frozen=True):
     counts: EventCounts
     context_count: int
     ordinal: int
+    options: EventOptions
+
+
+class EventView(msgspec.Struct, frozen=True):
+    """All events as they were when it was taken; `CooccurrenceIndex.release` ends it.
+
+    Attributes:
+        rings: By context: when it was last written (`ring_ordinal`), then its events (`EVENT`).
+        edges: The co-occurrence index.
+    """
+
+    rings: dict[str, bytes]
+    edges: EdgeView
+    counts: EventCounts
     options: EventOptions
 
 
@@ -233,6 +247,15 @@ class EventTable:
         self._accepted_count, self._duplicate_count = counters.accepted_count, counters.duplicate_count
         self._event_count, self._ordinal = counters.event_count, counters.ordinal
         self.options = counters.options
+
+    def mark_all_changed(self) -> None:
+        """Let the next checkpoint write everything: it goes to another place."""
+        self._dirty.current.update(self._rings)
+        self.index.mark_all_changed()
+
+    def pin(self) -> EventView:
+        """Return all events as they are now; `index.release` ends it. Cost: one pointer a context."""
+        return EventView(dict(self._rings), self.index.pin(), self.counts, self.options)
 
     def freeze(self) -> FrozenEvents:
         """Return the events as they are now, with what changed; `release` it when it is sealed."""

@@ -229,6 +229,10 @@ class StateTable:
         group = self._agent_list[self._key_agents[number]]
         return group.namespace, group.agent, self._key_texts[number], version
 
+    def mark_all_changed(self) -> None:
+        """Let the next checkpoint write every row: it goes to another place."""
+        self._settled_row = 0
+
     def mark_clean(self) -> None:
         """Note that a checkpoint holds every row: the table was just loaded from it."""
         self._settled_row = self._row_count

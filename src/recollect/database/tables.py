@@ -132,6 +132,13 @@ class Tables:
         """Return the schema of every vector collection by name."""
         return {name: table.schema for name, table in self.vectors.items()}
 
+    def mark_all_changed(self) -> None:
+        """Let the next checkpoint write everything: it goes to another place."""
+        for table in self.vectors.values():
+            table.mark_all_changed()
+        self.events.mark_all_changed()
+        self.state.mark_all_changed()
+
     def freeze(self) -> FrozenTables:
         """Freeze everything between two commits; costs one pointer a block, not one a record."""
         with self.lock:

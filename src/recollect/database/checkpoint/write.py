@@ -129,6 +129,11 @@ def commit_time(time_us: int) -> datetime:
     return _EPOCH + timedelta(microseconds=time_us)
 
 
+def microseconds(time: datetime) -> int:
+    """Return a time as commits carry it: microseconds since 1970."""
+    return (time - _EPOCH) // timedelta(microseconds=1)
+
+
 def _feeds(frozen: FrozenTables, pause: Pause) -> Iterator[tuple[str, _Feed]]:
     for name, vectors in sorted(frozen.vectors.items()):
         keyed = collect(vectors.changes, pause)

@@ -38,6 +38,15 @@ class LogEnd(NamedTuple):
     torn: TornTail | None
 
 
+class CommitRange(NamedTuple):
+    """Commits without a gap, and the times of the first and last, in microseconds since 1970."""
+
+    first_ts: int
+    last_ts: int
+    first_time_us: int
+    last_time_us: int
+
+
 class LogDirectory:
     """The segments in one directory. Errors of the disk come out as `RecollectError`."""
 
@@ -64,6 +73,8 @@ class LogDirectory:
         """
         end = LogEnd(after_ts, 0, None, None)
         expected: int | None = None
+        if last_ts is not None and last_ts <= after_ts:
+            return end
         for reader in self._readers():
             first_ts = reader.header.first_ts
             if expected is None and first_ts > after_ts + 1:
@@ -71,21 +82,39 @@ class LogDirectory:
             if expected is not None and first_ts != expected:
                 raise self._gap(expected, first_ts)
             for commit in reader.commits():
-                if last_ts is not None and commit.commit_ts > last_ts:
-                    return end
                 if commit.commit_ts > after_ts:
                     apply(commit)
-                end = LogEnd(commit.commit_ts, commit.time_us, None, None)
+                end = LogEnd(max(commit.commit_ts, after_ts), commit.time_us, None, None)
+                if commit.commit_ts == last_ts:
+                    return end
             end = self._end_of(reader, end)
             assert reader.tail is not None, "read to its end"
             expected = reader.tail.last_ts + 1
         if expected is not None and expected <= after_ts:
             raise IntegrityError(
-                f"the log in {self.path} ends with commit {expected - 1}; a checkpoint holds commit {after_ts}",
+                f"the log in {self.path} ends with commit {expected - 1}; a checkpoint holds {after_ts}",
                 "the disk lost what it had confirmed; recover what the checkpoint holds: recollect recover "
                 f"{self.path.parent} --to commit:{after_ts} --into NEW_DIRECTORY",
             )
         return end
+
+    def ranges(self) -> list[CommitRange]:
+        """Return which commits can be read, as ranges without gaps; damage ends a range, it is no error."""
+        found: list[CommitRange] = []
+        for commit in self._good_commits():
+            if not found or found[-1].last_ts + 1 != commit.commit_ts:
+                found.append(CommitRange(commit.commit_ts, commit.commit_ts, commit.time_us, commit.time_us))
+            else:
+                found[-1] = found[-1]._replace(last_ts=commit.commit_ts, last_time_us=commit.time_us)
+        return found
+
+    def commit_at(self, time_us: int, first_ts: int, last_ts: int) -> int:
+        """Return the last commit from `first_ts` to `last_ts` made by this time; `first_ts` if none was."""
+        found = first_ts
+        for commit in self._good_commits():
+            if first_ts < commit.commit_ts <= last_ts and commit.time_us <= time_us:
+                found = max(found, commit.commit_ts)
+        return found
 
     def verify(self) -> int:
         """Check every byte of every segment; return how many commits are good."""
@@ -129,6 +158,15 @@ class LogDirectory:
                 raise storage_error(error, f"cannot delete log segment {path}") from error
             dropped.append(path)
         return dropped
+
+    def _good_commits(self) -> Iterator[Commit]:
+        """Yield what can be read, in order; of a damaged segment what stands before the damage."""
+        for first_ts in self.first_commits():
+            try:
+                # Treated as the newest, so that good commits before a damaged end are told.
+                yield from self._reader(first_ts, self._read(first_ts), is_newest=True).commits()
+            except IntegrityError:
+                continue
 
     def _readers(self) -> Iterator[SegmentReader]:
         firsts = self.first_commits()
