@@ -15,15 +15,22 @@ from recollect.engines.base import Source, Target
 from recollect.engines.edge.source import EdgeSource
 from recollect.engines.edge.target import EdgeTarget
 from recollect.engines.memory import open_memory
-from recollect.errors import RequestError
+from recollect.engines.qdrant.source import QdrantSource
+from recollect.engines.qdrant.target import QdrantTarget
+from recollect.errors import RequestError, UnsupportedError
 from recollect.repository.repository import Repository
 from recollect.repository.repository import create_repository as create_in_store
 from recollect.repository.repository import open_repository as open_in_store
+from recollect.storage.base import ObjectStore
+from recollect.storage.probe import probe
 from recollect.storage.url import open_store
+from recollect.values.event import Note, OnEvent, ignore_events
 from recollect.values.ulid import RandomBytes, new_ulid
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _ENGINE_FORMS = "edge:///path, qdrant://host:6334, http://host:6333, memory:NAME"
+_QDRANT_SCHEMES = frozenset({"qdrant", "qdrants", "http", "https"})
+_CLOUD_SCHEMES = frozenset({"s3", "gs", "az"})
 
 Secrets = Callable[[str], str | None]
 """Looks up a secret by the name of its environment variable."""
@@ -50,10 +57,30 @@ def system_context(secrets: Secrets = _no_secrets) -> Context:
     return Context(clock=SystemClock(), random_bytes=os.urandom, secrets=secrets)
 
 
-def create_repository(url: str, context: Context) -> Repository:
-    """Make the place at this URL a repository; ConflictError if it is one, or holds something else."""
+def create_repository(url: str, context: Context, on_event: OnEvent = ignore_events) -> Repository:
+    """Make the place at this URL a repository; ConflictError if it is one, or holds something else.
+
+    A cloud store is tried out first. One that does not show what was just written is refused: leases
+    rest on that. One that ignores create-only writes is fine, and noted: all names but those of tag
+    revisions are unique or derived from the content.
+    """
     store = open_store(url, context.clock, context.random_bytes)
+    match = _SCHEME.match(url)
+    if match is not None and match[0][:-1].lower() in _CLOUD_SCHEMES:
+        _try_out(store, context, on_event)
     return create_in_store(store, now=context.clock.now(), random_bytes=context.random_bytes)
+
+
+def _try_out(store: ObjectStore, context: Context, on_event: OnEvent) -> None:
+    found = probe(store, context.random_bytes)
+    if not found.read_after_write or not found.list_after_write:
+        raise UnsupportedError(
+            f"{store.url} does not show at once what was written to it",
+            "choose a store with read-after-write and list-after-write consistency",
+        )
+    if not found.create_only:
+        message = f"{store.url} ignores create-only writes: do not change tags from two places at once"
+        on_event(Note(message=message))
 
 
 def open_repository(url: str, context: Context) -> Repository:
@@ -61,7 +88,7 @@ def open_repository(url: str, context: Context) -> Repository:
     return open_in_store(open_store(url, context.clock, context.random_bytes))
 
 
-def open_source(url: str, context: Context) -> Source:
+def open_source(url: str, context: Context, on_event: OnEvent = ignore_events) -> Source:
     """Open an engine to read from; what is wrong with the URL is a RequestError that lists the forms."""
     scheme = _scheme(url)
     if scheme == "edge":
@@ -69,6 +96,8 @@ def open_source(url: str, context: Context) -> Source:
         return EdgeSource(path, name, context.new_id)
     if scheme == "memory":
         return open_memory(url.partition(":")[2])
+    if scheme in _QDRANT_SCHEMES:
+        return QdrantSource(url, secrets=context.secrets, clock=context.clock, on_event=on_event)
     raise _unknown(url)
 
 
@@ -80,6 +109,8 @@ def open_target(url: str, context: Context) -> Target:
         return EdgeTarget(path, context.new_id)
     if scheme == "memory":
         return open_memory(url.partition(":")[2])
+    if scheme in _QDRANT_SCHEMES:
+        return QdrantTarget(url, secrets=context.secrets, clock=context.clock, new_id=context.new_id)
     raise _unknown(url)
 
 

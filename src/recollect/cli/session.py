@@ -31,7 +31,9 @@ class Session:
 
     def create_repository(self) -> Repository:
         """Create the repository that the settings name."""
-        return wiring.create_repository(self.settings.require_repository(), self.context)
+        return wiring.create_repository(
+            self.settings.require_repository(), self.context, self.output.on_event
+        )
 
     def repository(self) -> Repository:
         """Open the repository that the settings name."""
@@ -44,7 +46,7 @@ class Session:
     @contextmanager
     def source(self, url: str) -> Iterator[Source]:
         """Open a source, and close it at the end."""
-        with closing(wiring.open_source(url, self.context)) as source:
+        with closing(wiring.open_source(url, self.context, self.output.on_event)) as source:
             yield source
 
     @contextmanager
