@@ -6,15 +6,16 @@ are unlinked from the start where the system allows it, so a crash leaves none.
 
 from __future__ import annotations
 
+import errno
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import IO
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recollect.errors import IntegrityError, UnavailableError
+from recollect.errors import IntegrityError, StorageFullError, UnavailableError
 from recollect.segments.merge import Groups, windows
 from recollect.values import batch as columns
 
@@ -30,7 +31,7 @@ def sorted_by_key(
 
     Raises:
         IntegrityError: A key came twice.
-        UnavailableError: The temporary directory is full.
+        StorageFullError: The temporary directory is full; UnavailableError: it fails otherwise.
     """
     with ExitStack() as stack:
         spilled: list[Iterator[pa.RecordBatch]] = []
@@ -67,12 +68,22 @@ def _spill(batches: list[pa.RecordBatch], stack: ExitStack) -> Iterator[pa.Recor
     ordered = _sorted(batches)
     try:
         file: IO[bytes] = stack.enter_context(tempfile.TemporaryFile(prefix="recollect-sort-"))  # noqa: SIM115
+    except OSError as error:
+        raise _spill_error(error) from error
+    try:
         with pa.ipc.new_stream(file, ordered.schema) as writer:
             writer.write_table(ordered, max_chunksize=SPILL_BATCH_ROWS)
         file.seek(0)
     except OSError as error:
-        raise UnavailableError(
-            f"sorting records in the temporary directory: {error.strerror}",
-            "free some space, or set TMPDIR to a larger disk",
-        ) from error
+        with suppress(OSError):
+            file.close()  # it tries to write the rest once more, which must not hide the first error
+        raise _spill_error(error) from error
     return iter(pa.ipc.open_stream(file))
+
+
+def _spill_error(error: OSError) -> UnavailableError:
+    kind = StorageFullError if error.errno in {errno.ENOSPC, errno.EDQUOT} else UnavailableError
+    return kind(
+        f"sorting records in the temporary directory: {error.strerror}",
+        "free some space, or set TMPDIR to a larger disk",
+    )

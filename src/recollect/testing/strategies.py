@@ -7,6 +7,7 @@ round trip bit for bit. Needs the package `hypothesis`.
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 from hypothesis import strategies as st
@@ -70,6 +71,41 @@ def rows(schema: CollectionSchema, ids: st.SearchStrategy[RecordId] | None = Non
 def collections(schema: CollectionSchema, *, max_size: int = 12) -> st.SearchStrategy[list[Row]]:
     """Draw records with different ids."""
     return st.lists(rows(schema), unique_by=lambda row: encode_key(row.id), max_size=max_size)
+
+
+SOME_VECTORS = CollectionSchema(
+    vectors=(
+        VectorSpec(name="", dimension=2, metric="dot"),
+        VectorSpec(name="many", kind="multi", datatype="float16", dimension=2, metric="dot"),
+        VectorSpec(name="words", kind="sparse"),
+    )
+)
+"""A small schema of three kinds, for histories."""
+
+_FEW_IDS: list[RecordId] = [0, 1, 2, 255, 256, 2**64 - 1, UUID(int=1), "", "a", "b"]
+_FEW_PAYLOADS = [None, {}, {"a": None}, {"a": 1}]
+_FEW_VECTORS: dict[str, list[Any]] = {
+    "": [[1.0, 2.0], [1.0, -0.0], [float("nan"), 0.0]],
+    "many": [[], [[1.0, 2.0]], [[1.0, 2.0], [3.0, 4.0]]],
+    "words": [{}, {1: 0.5}, {1: 0.5, 2**32 - 1: 2.0}],
+}
+
+
+def histories(*, max_states: int = 5) -> st.SearchStrategy[list[list[Row]]]:
+    """Draw successive states of one collection of `SOME_VECTORS`.
+
+    Ids and values come from small sets, so records change back, go and come again, and lose
+    and regain fields all the time.
+    """
+    values = {name: st.sampled_from(few) for name, few in _FEW_VECTORS.items()}
+    row = st.builds(
+        Row,
+        id=st.sampled_from(_FEW_IDS),
+        payload=st.sampled_from(_FEW_PAYLOADS),
+        vectors=st.fixed_dictionaries({}, optional=values),
+    )
+    state = st.lists(row, unique_by=lambda row: encode_key(row.id), max_size=len(_FEW_IDS))
+    return st.lists(state, min_size=1, max_size=max_states)
 
 
 def _elements(spec: VectorSpec) -> st.SearchStrategy[float]:
