@@ -23,10 +23,13 @@ PLAIN = 0
 SPLIT = 1
 FLOAT16 = 2
 BFLOAT16 = 3
-DELTA = 4
+PLANES = 4
 
-STREAM_COUNTS = {PLAIN: 1, SPLIT: 3, FLOAT16: 2, BFLOAT16: 2, DELTA: 4}
+STREAM_COUNTS = {PLAIN: 1, SPLIT: 3, FLOAT16: 2, BFLOAT16: 2, PLANES: 4}
 """Streams of an array by its encoding; SPLIT of float16 elements has two (`stream_count`)."""
+
+WORTH_MATCHING = 0.8
+"""Whole values are searched for repeats if a sample promises this share of what planes take."""
 
 _DIRECTORY = struct.Struct("<II")
 ALIGNMENT = 8
@@ -68,17 +71,15 @@ def encode_floats(values: npt.NDArray[np.generic]) -> Piece:
     raw = values.view(np.uint8)
     if values.dtype.itemsize == 1:
         return Piece(PLAIN, [stream.encode_plane(raw)])
-    piece = _encode_halves(values.view(np.uint16), SPLIT) if values.dtype.itemsize == 2 else _encode_words(values)
-    if stream.repeats(raw):
+    piece = _encode_halves(values.view(np.uint16)) if values.dtype.itemsize == 2 else _encode_words(values)
+    if stream.repeats_ratio(raw) * len(raw) < WORTH_MATCHING * piece.stored_size:
         plain = Piece(PLAIN, [stream.encode_repetitive(raw)])
         if plain.stored_size < piece.stored_size:
             return plain
     return piece
 
 
-def decode_floats(
-    encoding: int, streams: list[tuple[int, Bytes]], target: npt.NDArray[np.generic]
-) -> None:
+def decode_floats(encoding: int, streams: list[tuple[int, Bytes]], target: npt.NDArray[np.generic]) -> None:
     """Decode elements into `target`. Shapes: target (n,), C-contiguous, of the element type."""
     count, width = len(target), target.dtype.itemsize
     if encoding == PLAIN:
@@ -93,18 +94,18 @@ def decode_floats(
     elif encoding == BFLOAT16 and width == 4:
         planes.join_upper(*_byte_planes(streams, count), target.view(np.uint32))
     elif encoding == FLOAT16 and width == 4:
-        halves = np.empty(count, dtype=np.uint16)
-        planes.join_halves(*_byte_planes(streams, count), halves)
-        target.view(np.uint32)[:] = planes.widen_float16(halves)
+        planes.join_float16(*_byte_planes(streams, count), target.view(np.uint32))
     else:
-        raise IntegrityError(f"a vector column's block has encoding {encoding}, unknown for {width}-byte elements")
+        raise IntegrityError(
+            f"a vector column's block has encoding {encoding}, unknown for {width}-byte elements"
+        )
 
 
 def encode_integers(values: npt.NDArray[np.uint32]) -> Piece:
     """Encode counts or index deltas as four byte planes. Shapes: (n,) uint32."""
     rows = np.empty((4, len(values)), dtype=np.uint8)
     planes.split_bytes(values, rows)
-    return Piece(DELTA, [stream.encode_plane(row) for row in rows])
+    return Piece(PLANES, [stream.encode_plane(row) for row in rows])
 
 
 def decode_integers(streams: list[tuple[int, Bytes]], count: int) -> npt.NDArray[np.uint32]:
@@ -140,7 +141,7 @@ def cut_streams(data: Bytes, count: int) -> list[tuple[int, Bytes]]:
     if len(data) < offset:
         raise IntegrityError("a vector column's block is shorter than its directory")
     streams = []
-    for length, codec in _DIRECTORY.iter_unpack(data[:offset]):
+    for length, codec in _DIRECTORY.iter_unpack(data[:offset].data):
         streams.append((codec, data[offset : offset + length]))
         offset += length
     if not 0 <= len(data) - offset < ALIGNMENT:
@@ -157,20 +158,21 @@ def _encode_words(values: npt.NDArray[np.generic]) -> Piece:
     if planes.is_bfloat16(bits_seen):
         planes.split_upper(words, middle, exponents)
         return Piece(BFLOAT16, [stream.encode_plane(middle), stream.encode_plane(exponents)])
-    halves = planes.narrow_to_float16(words, bits_seen)
-    if halves is not None:
-        return _encode_halves(halves, FLOAT16)
+    if planes.may_be_float16(bits_seen) and planes.split_float16(words, middle, exponents):
+        return Piece(FLOAT16, [stream.encode_plane(middle), stream.encode_plane(exponents)])
     low = scratch[: 2 * count]
     planes.split_words(words, low.view("<u2"), middle, exponents)
-    return Piece(SPLIT, [stream.encode_plane(low), stream.encode_plane(middle), stream.encode_plane(exponents)])
+    return Piece(
+        SPLIT, [stream.encode_plane(low), stream.encode_plane(middle), stream.encode_plane(exponents)]
+    )
 
 
-def _encode_halves(halves: npt.NDArray[np.uint16], encoding: int) -> Piece:
+def _encode_halves(halves: npt.NDArray[np.uint16]) -> Piece:
     count = len(halves)
     scratch = _SCRATCH.take(2 * count)
     low, high = scratch[:count], scratch[count:]
     planes.split_halves(halves, low, high)
-    return Piece(encoding, [stream.encode_plane(low), stream.encode_plane(high)])
+    return Piece(SPLIT, [stream.encode_plane(low), stream.encode_plane(high)])
 
 
 def _byte_planes(streams: list[tuple[int, Bytes]], count: int) -> tuple[Bytes, Bytes]:

@@ -66,7 +66,7 @@ class RangeFile(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         """Read up to `size` bytes, all that is left by default."""
         left = max(0, self._byte_size - self._offset)
-        length = left if size is None or size < 0 else min(size, left)
+        length = left if size < 0 else min(size, left)
         data = self._read_range(self._offset, length) if length else b""
         self._offset += len(data)
         return data
@@ -91,7 +91,7 @@ def file_schema(schema: CollectionSchema) -> pa.Schema:
 
 def encode_index(table: pa.Table) -> bytes:
     """Write a table of `file_schema` as Parquet; deterministic for one release of pyarrow."""
-    encodings = {name: "PLAIN" for name in table.column_names}
+    encodings = dict.fromkeys(table.column_names, "PLAIN")
     encodings[columns.KEY] = "DELTA_BYTE_ARRAY"  # sorted keys share prefixes: 0.1 to 0.9 of plain
     encodings[columns.POSITION] = "DELTA_BINARY_PACKED"
     sink = pa.BufferOutputStream()
@@ -110,7 +110,8 @@ def encode_index(table: pa.Table) -> bytes:
     writer.write_table(table, row_group_size=columns.BATCH_ROWS)
     writer.add_key_value_metadata(METADATA)
     writer.close()
-    return sink.getvalue().to_pybytes()
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
 
 
 def open_index(source: IndexSource, schema: CollectionSchema) -> pq.ParquetFile:
@@ -127,7 +128,9 @@ def open_index(source: IndexSource, schema: CollectionSchema) -> pq.ParquetFile:
     metadata = file.metadata.metadata or {}
     version = metadata.get(FORMAT_KEY, b"")
     if metadata.get(KIND_KEY) != KIND or not version.isdigit() or int(version) < 1:
-        raise IntegrityError("a Parquet file was to be read as a segment, but its metadata does not say that it is one")
+        raise IntegrityError(
+            "a Parquet file was to be read as a segment, but its metadata does not say that it is one"
+        )
     if int(version) > FORMAT:
         raise FormatVersionError(
             f"a segment has format version {int(version)}; this release reads versions up to {FORMAT}",
@@ -140,6 +143,15 @@ def open_index(source: IndexSource, schema: CollectionSchema) -> pq.ParquetFile:
             f"it has {_describe(found)}, expected {_describe(expected)}"
         )
     return file
+
+
+def row_group_sizes(file: pq.ParquetFile) -> list[int]:
+    """Return the rows of each row group; IntegrityError if they contradict the file's row count."""
+    groups = file.metadata
+    sizes = [groups.row_group(position).num_rows for position in range(groups.num_row_groups)]
+    if sum(sizes) != groups.num_rows or any(size <= 0 for size in sizes):
+        raise IntegrityError(f"a segment has {groups.num_rows} rows, but its row groups have {sizes}")
+    return sizes
 
 
 def read_row_group(file: pq.ParquetFile, position: int, names: list[str]) -> pa.RecordBatch:

@@ -103,7 +103,9 @@ def rows_to_array(parts: list[Rows], spec: VectorSpec) -> pa.Array:
         return _dense_array(values, kind, len(values))
     counts = _join([part.counts for part in parts if part.counts is not None])
     if len(values) > _LIST_ITEMS_MAX:
-        raise UnsupportedError(f"{len(values)} items of vector {spec.name!r} do not fit one batch; read fewer rows")
+        raise UnsupportedError(
+            f"{len(values)} items of vector {spec.name!r} do not fit one batch; read fewer rows"
+        )
     offsets = np.zeros(len(counts) + 1, dtype=np.int32)
     np.cumsum(counts, out=offsets[1:])
     if spec.kind == "multi":
@@ -112,7 +114,34 @@ def rows_to_array(parts: list[Rows], spec: VectorSpec) -> pa.Array:
         indices = _join([part.indices for part in parts if part.indices is not None])
         children = [_flat_array(indices, pa.uint32()), _flat_array(values.reshape(-1), pa.float32())]
         items = pa.Array.from_buffers(SPARSE_ITEM, len(values), [None], null_count=0, children=children)
-    return pa.Array.from_buffers(kind, len(counts), [None, pa.py_buffer(offsets)], null_count=0, children=[items])
+    return pa.Array.from_buffers(
+        kind, len(counts), [None, pa.py_buffer(offsets)], null_count=0, children=[items]
+    )
+
+
+def expand_values(values: pa.Array, stored: npt.NDArray[np.bool_], spec: VectorSpec) -> pa.Array:
+    """Return a column with the values at the flagged rows, in order, and null at the others.
+
+    Shapes: values (k,), stored (n,) with k true → (n,). The values of null rows are zero.
+    """
+    if stored.all():
+        return values
+    kind, count = vector_type(spec), len(stored)
+    validity = pa.array(stored).buffers()[1]
+    nulls = count - len(values)
+    if spec.kind == "dense":
+        matrix = np.zeros((count, spec.dimension), dtype=numpy_datatype(spec))
+        matrix[stored] = dense_matrix(values, spec)
+        child = pa.Array.from_buffers(
+            kind.value_type, matrix.size, [None, pa.py_buffer(matrix)], null_count=0
+        )
+        return pa.Array.from_buffers(kind, count, [validity], null_count=nulls, children=[child])
+    offsets = np.zeros(count + 1, dtype=np.int32)
+    lengths = np.zeros(count, dtype=np.int32)
+    lengths[stored] = values.value_lengths().to_numpy(zero_copy_only=False)
+    np.cumsum(lengths, out=offsets[1:])
+    buffers = [validity, pa.py_buffer(offsets)]
+    return pa.Array.from_buffers(kind, count, buffers, null_count=nulls, children=[values.flatten()])
 
 
 def _dense_array(matrix: npt.NDArray[np.generic], kind: pa.DataType, count: int) -> pa.Array:

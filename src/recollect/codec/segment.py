@@ -7,16 +7,17 @@ the stored flags before it. Format: docs/format.md#segment
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from recollect.codec import index_file
-from recollect.codec.expand import expand_values
 from recollect.codec.index_file import IndexSource, vector_stored_column
+from recollect.codec.rows import expand_values
 from recollect.codec.vector_column import VectorColumnReader, encode_vector_column
 from recollect.errors import IntegrityError
 from recollect.values import batch as columns
@@ -26,7 +27,7 @@ OpenVector: TypeAlias = Callable[[str], VectorColumnReader | None]
 """Opens the column of a named vector; None where the segment has none."""
 
 
-class EncodedSegment(NamedTuple):
+class EncodedSegment(msgspec.Struct, frozen=True, kw_only=True):
     """The files of one segment, and what a snapshot says of it.
 
     Attributes:
@@ -102,9 +103,7 @@ class SegmentReader:
         self._schema = schema
         self._open_vector = open_vector
         self._file = index_file.open_index(index, schema)
-        groups = self._file.metadata
-        sizes = [groups.row_group(position).num_rows for position in range(groups.num_row_groups)]
-        self._first_rows = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64)
+        self._first_rows = np.cumsum([0, *index_file.row_group_sizes(self._file)], dtype=np.int64)
         self._vectors: dict[str, VectorColumnReader | None] = {}
         self._stored: dict[str, npt.NDArray[np.bool_]] = {}
         self._slots: dict[str, npt.NDArray[np.int64]] = {}
@@ -179,7 +178,8 @@ class SegmentReader:
         return expand_values(values, stored, spec)
 
     def _index_names(self) -> list[str]:
-        return index_file.file_schema(self._schema).names[:-1]
+        names: list[str] = index_file.file_schema(self._schema).names
+        return [name for name in names if name != columns.PAYLOAD]
 
     def _read_columns(self, start: int, count: int, names: list[str]) -> pa.RecordBatch:
         assert 0 <= start <= start + count <= self.row_count, "rows out of range"
@@ -217,7 +217,8 @@ class SegmentReader:
         found = 0 if reader is None else reader.row_count
         if reader is None or found != expected:
             raise IntegrityError(
-                f"the column of vector {spec.name!r} has {found} values, but {expected} rows of its segment store one"
+                f"the column of vector {spec.name!r} has {found} values, "
+                f"but {expected} rows of its segment store one"
             )
         return reader
 

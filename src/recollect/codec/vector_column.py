@@ -8,7 +8,7 @@ fetch a few rows and still know that they are what was written. Format: docs/for
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeAlias
 
 import google_crc32c
@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from recollect.codec import block, column_file
+from recollect.codec.row_block import block_bounds, decode_rows, encode_rows
 from recollect.codec.rows import Rows, rows_of_array, rows_to_array, select_rows
 from recollect.errors import IntegrityError, UnsupportedError
 from recollect.values.schema import VectorSpec
@@ -44,15 +45,17 @@ def encode_vector_column(values: pa.Array, spec: VectorSpec) -> bytes:
     """
     assert values.null_count == 0, "a vector column holds only the rows that store a value"
     rows = rows_of_array(values, spec)
-    bounds = _block_bounds(rows, spec)
+    bounds = block_bounds(rows, spec)
     table = np.zeros(len(bounds) - 1, dtype=column_file.ENTRY)
     output = io.BytesIO()
     output.write(column_file.encode_head())
     for entry, start, end in zip(table, bounds, bounds[1:], strict=False):
         part = rows.slice(start, end)
         if part.byte_size > _STORED_SIZE_MAX:
-            raise UnsupportedError(f"vector {spec.name!r} has a row of {part.byte_size} bytes; at most 2 GiB can be stored")
-        pieces = _encode_block(part, spec)
+            raise UnsupportedError(
+                f"vector {spec.name!r} has a row of {part.byte_size} bytes; at most 2 GiB can be stored"
+            )
+        pieces = encode_rows(part)
         entry["first_row"], entry["row_count"] = start, end - start
         entry["item_count"], entry["offset"] = part.item_count, output.tell()
         entry["value_encoding"] = pieces[-1].encoding
@@ -60,7 +63,7 @@ def encode_vector_column(values: pa.Array, spec: VectorSpec) -> bytes:
         crc = 0
         for data in block.join_streams(pieces):
             crc = google_crc32c.extend(crc, data)
-            output.write(data)
+            output.write(data.data)
         entry["length"], entry["crc"] = output.tell() - int(entry["offset"]), crc
     output.write(column_file.encode_tail(table, spec, output.tell()))
     return output.getvalue()
@@ -104,7 +107,8 @@ class VectorColumnReader:
             _, frame = column_file.read_frame(self._fetch_tail(needed, byte_size), byte_size, spec)
         assert frame is not None, "the second read brought the whole table"
         self._frame = frame
-        self._first_rows = frame.table["first_row"].astype(np.int64)
+        self._bounds = np.append(frame.table["first_row"], frame.row_count).astype(np.int64)
+        self._kept: tuple[int, Rows] | None = None
 
     @property
     def row_count(self) -> int:
@@ -114,12 +118,21 @@ class VectorColumnReader:
     def read(self, start: int, count: int) -> pa.Array:
         """Read rows [start, start + count). Shapes: count rows, no nulls."""
         assert 0 <= start <= start + count <= self.row_count, "rows out of range"
+        is_dense = self._spec.kind == "dense"
+        whole = Rows.empty(count, count, self._spec) if is_dense else None
         parts = []
         for position in self._blocks(start, start + count):
-            first = int(self._first_rows[position])
-            rows = self._decode(position)
-            parts.append(rows.slice(max(start - first, 0), min(start + count - first, rows.row_count)))
-        return rows_to_array(parts, self._spec)
+            first, end = int(self._bounds[position]), int(self._bounds[position + 1])
+            if whole is not None and start <= first and end <= start + count:
+                # Decoded in its place: fresh memory and a copy would cost as much as the decoding.
+                self._decode(position, whole.slice(first - start, end - start))
+                continue
+            rows = self._decode_kept(position).slice(max(start - first, 0), min(start + count, end) - first)
+            if whole is not None:
+                offset = max(first - start, 0)
+                whole.values[offset : offset + rows.row_count] = rows.values
+            parts.append(rows)
+        return rows_to_array([whole] if whole is not None else parts, self._spec)
 
     def take(self, rows: npt.NDArray[np.int64]) -> pa.Array:
         """Read the rows at these positions, which ascend; only their blocks are fetched and decoded.
@@ -127,10 +140,10 @@ class VectorColumnReader:
         Shapes: rows (k,) int64, strictly ascending → k rows, no nulls.
         """
         parts = []
-        bounds = np.searchsorted(rows, np.append(self._first_rows, self.row_count))
-        for position in np.flatnonzero(np.diff(bounds)).tolist():
-            wanted = rows[bounds[position] : bounds[position + 1]] - self._first_rows[position]
-            parts.append(select_rows(self._decode(position), wanted))
+        cuts = np.searchsorted(rows, self._bounds)
+        for position in np.flatnonzero(np.diff(cuts)).tolist():
+            wanted = rows[cuts[position] : cuts[position + 1]] - self._bounds[position]
+            parts.append(select_rows(self._decode_kept(position), wanted))
         return rows_to_array(parts, self._spec)
 
     def check(self) -> None:
@@ -139,14 +152,21 @@ class VectorColumnReader:
         for position in range(len(self._frame.table)):
             self._decode(position)
 
-    def _blocks(self, start: int, end: int) -> Iterator[int]:
+    def _blocks(self, start: int, end: int) -> range:
         if start == end:
-            return
-        first = int(np.searchsorted(self._first_rows, start, side="right")) - 1
-        last = int(np.searchsorted(self._first_rows, end, side="left"))
-        yield from range(first, last)
+            return range(0)
+        first = int(np.searchsorted(self._bounds, start, side="right")) - 1
+        return range(first, int(np.searchsorted(self._bounds, end, side="left")))
 
-    def _decode(self, position: int) -> Rows:
+    def _decode_kept(self, position: int) -> Rows:
+        """Decode a block that the next call may ask for again, as its neighbour's rows are read."""
+        kept = self._kept
+        if kept is None or kept[0] != position:
+            kept = (position, self._decode(position))
+            self._kept = kept
+        return kept[1]
+
+    def _decode(self, position: int, target: Rows | None = None) -> Rows:
         entry = self._frame.table[position]
         offset, length = int(entry["offset"]), int(entry["length"])
         data = np.frombuffer(self._read(offset, length), dtype=np.uint8)
@@ -155,73 +175,13 @@ class VectorColumnReader:
                 f"block {position} of the column of vector {self._spec.name!r} is damaged: "
                 f"its checksum does not match ({length} bytes from offset {offset})"
             )
-        return _decode_block(data, entry, self._spec)
+        return decode_rows(data, entry, self._spec, target)
 
     def _fetch_tail(self, size: int, byte_size: int) -> bytes:
         tail = bytes(self._read(byte_size - size, size)) if size else b""
         if len(tail) != size:
-            raise IntegrityError(f"a vector column file should have {byte_size} bytes, but reading its end gave less")
+            raise IntegrityError(
+                f"a vector column file should have {byte_size} bytes, "
+                f"but reading its last {size} gave {len(tail)}"
+            )
         return tail
-
-
-def _encode_block(rows: Rows, spec: VectorSpec) -> list[block.Piece]:
-    pieces = []
-    if rows.counts is not None:
-        pieces.append(block.encode_integers(rows.counts))
-    if rows.indices is not None:
-        assert rows.counts is not None, "sparse rows have counts"
-        pieces.append(block.encode_integers(_deltas(rows.indices, rows.counts)))
-    pieces.append(block.encode_floats(rows.values.reshape(-1)))
-    return pieces
-
-
-def _decode_block(data: npt.NDArray[np.uint8], entry: np.void, spec: VectorSpec) -> Rows:
-    row_count, item_count = int(entry["row_count"]), int(entry["item_count"])
-    rows = Rows.empty(row_count, item_count, spec)
-    encoding = int(entry["value_encoding"])
-    extra = {"dense": 0, "multi": 4, "sparse": 8}[spec.kind]
-    width = rows.values.dtype.itemsize
-    streams = block.cut_streams(data, extra + block.stream_count(encoding, width))
-    counts = indices = None
-    if spec.kind != "dense":
-        counts = block.decode_integers(streams[:4], row_count)
-        if int(counts.sum(dtype=np.uint64)) != item_count:
-            raise IntegrityError(f"a block of vector {spec.name!r} does not hold the items that its table says")
-    if spec.kind == "sparse":
-        assert counts is not None, "set above"
-        indices = _indices(block.decode_integers(streams[4:8], item_count), counts)
-    block.decode_floats(encoding, streams[extra:], rows.values.reshape(-1))
-    return Rows(rows.values, counts, indices)
-
-
-def _block_bounds(rows: Rows, spec: VectorSpec) -> list[int]:
-    """Return the rows at which blocks begin, and the end: as many rows as fit, at least one."""
-    size = column_file.row_size(spec)
-    if rows.counts is None:
-        step = max(1, column_file.BLOCK_SIZE // max(size, 1))
-        return [*range(0, rows.row_count, step), rows.row_count]
-    ends = np.cumsum(rows.counts.astype(np.int64) * size + 4)
-    bounds = [0]
-    while bounds[-1] < rows.row_count:
-        begun = int(ends[bounds[-1] - 1]) if bounds[-1] else 0
-        end = int(np.searchsorted(ends, begun + column_file.BLOCK_SIZE, side="right"))
-        bounds.append(max(end, bounds[-1] + 1))
-    return bounds
-
-
-def _deltas(indices: npt.NDArray[np.uint32], counts: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
-    """Replace each index by its distance to the one before it in its row; the first stays."""
-    deltas = np.empty_like(indices)
-    deltas[:1] = indices[:1]
-    np.subtract(indices[1:], indices[:-1], out=deltas[1:])
-    firsts = (np.cumsum(counts, dtype=np.int64) - counts)[counts > 0]
-    deltas[firsts] = indices[firsts]
-    return deltas
-
-
-def _indices(deltas: npt.NDArray[np.uint32], counts: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
-    """Undo `_deltas`: sum within each row, modulo 2**32."""
-    sums = np.cumsum(deltas, dtype=np.uint32)
-    firsts = np.cumsum(counts, dtype=np.int64) - counts
-    before = np.append(np.uint32(0), sums)[firsts]
-    return sums - np.repeat(before, counts)
