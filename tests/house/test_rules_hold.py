@@ -159,7 +159,7 @@ def test_what_the_tests_import_is_declared() -> None:
 
 
 def test_every_declared_requirement_is_used() -> None:
-    """Tools that run by name are used by the Makefile; hatchling and editables build the package; moto is loaded only where it is installed."""
+    """Tools run by name, by the Makefile; hatchling and editables build; moto is loaded where it is there."""
     used = foreign_imports(files(".py")).keys()
     tools = {"ruff", "mypy", "import-linter", "hatchling", "editables", "moto"}
     plugins = {"pytest-randomly", "pytest-timeout", "pytest-xdist"}
