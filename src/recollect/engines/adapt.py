@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from recollect.errors import UnsupportedError
 from recollect.values import batch as columns
 from recollect.values.digest import dense_matrix
 from recollect.values.payload import decode_payload, encode_payload
@@ -34,6 +35,8 @@ UNIT_TOLERANCE = 0.5e-6
 """Half of the engine's: it sums in float32, so near its limit nobody can tell what it will do."""
 EMPTY_PAYLOAD = b"{}"
 
+INTEGER_MIN, INTEGER_LIMIT = -(2**63), 2**64
+"""Beyond these the engine makes doubles of integers without saying so."""
 NEIGHBOURS_MAX = 8
 """How far to look for the double to write; of a million, none lay further than 2 away."""
 
@@ -113,6 +116,11 @@ def _held_double(value: float) -> float:
 def _with_doubles(value: Any, convert: Callable[[float], float]) -> Any:
     if isinstance(value, float):
         return convert(value)
+    if isinstance(value, int) and not INTEGER_MIN <= value < INTEGER_LIMIT:
+        raise UnsupportedError(
+            f"a payload holds the integer {value}; Qdrant keeps integers from -2**63 to 2**64-1",
+            "restore into an engine that keeps larger integers, or leave that record out",
+        )
     if isinstance(value, dict):
         return {key: _with_doubles(each, convert) for key, each in value.items()}
     if isinstance(value, list):

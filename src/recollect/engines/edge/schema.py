@@ -182,7 +182,7 @@ def _sparse_spec(name: str, params: dict[str, Any]) -> VectorSpec:
 def _dense_config(spec: VectorSpec, defaults: dict[str, Any]) -> dict[str, Any]:
     if spec.datatype == "int8":
         raise UnsupportedError(f"Qdrant Edge has no int8 vectors ({spec.name!r})", "choose another target")
-    config: dict[str, Any] = {"size": spec.dimension, "distance": _DISTANCES[spec.metric or "cosine"]}
+    config: dict[str, Any] = {"size": spec.dimension, "distance": _DISTANCES[spec.metric or "dot"]}
     config |= _only(spec.parameters, _DENSE_KEYS)
     if "hnsw_config" in config:
         config["hnsw_config"] = _hnsw(config["hnsw_config"], defaults.get("hnsw_config") or {})
