@@ -144,14 +144,14 @@ def _held_payload(encoded: bytes) -> bytes:
 def _scaled(values: pa.Array, spec: VectorSpec) -> pa.Array | None:
     """Scale rows to unit length; None if all have it. Nulls stay null."""
     rows = values if spec.kind == "dense" else values.values
-    matrix = dense_matrix(rows, spec)
-    lengths = np.einsum("nd,nd->n", matrix, matrix, dtype=np.float64)
+    matrix: npt.NDArray[np.float32] = dense_matrix(rows, spec).astype(np.float32, copy=False)
+    lengths: npt.NDArray[np.float64] = np.square(matrix, dtype=np.float64).sum(axis=1)
     is_off = (np.abs(lengths - 1.0) > UNIT_TOLERANCE) & (lengths > np.finfo(np.float32).eps)
     if spec.kind == "dense" and values.null_count:
         is_off &= values.is_valid().to_numpy(zero_copy_only=False)
     if not is_off.any():
         return None
-    scaled: npt.NDArray[np.float32] = np.array(matrix, dtype=np.float32)
+    scaled = matrix.copy()
     scaled[is_off] = (matrix[is_off] / np.sqrt(lengths[is_off])[:, None]).astype(np.float32)
     flat = pa.array(scaled.reshape(-1))
     kind = columns.vector_type(spec)
