@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from datetime import timedelta
 from pathlib import Path
 
@@ -168,7 +169,11 @@ def test_checkpoints_are_taken_by_number_of_commits(tmp_path: Path) -> None:
     with Database.open(tmp_path, options=options, fsync="off") as db:
         for number in range(30):
             db.state.set("ns", "a", "k", number)
-        db._checkpointer.close()  # type: ignore[union-attr]
+        waiting = threading.Event()
+        for _ in range(500):
+            if db.newest_checkpoint is not None:
+                break
+            waiting.wait(0.01)
         newest = db.newest_checkpoint
         assert newest is not None
         assert newest.extra["commit_ts"] >= 10

@@ -143,5 +143,5 @@ def _create(files: Files, path: Path, now: datetime, random_bytes: RandomBytes) 
         )
     identity = Identity(format=DATABASE_FORMAT, id=new_ulid(now, random_bytes), created_at=now)
     files.make_directory(path / LOG)
-    files.replace(path / IDENTITY, msgspec.json.encode(identity))
+    files.replace(path / IDENTITY, [msgspec.json.encode(identity)])
     return identity

@@ -10,7 +10,8 @@ from typing import NamedTuple, Self
 
 from recollect.clock import Clock, SystemClock
 from recollect.database import operation as ops
-from recollect.database.checkpoint.checkpointer import Checkpointer
+from recollect.database.checkpoint.checkpointer import AfterCheckpoint, Checkpointer
+from recollect.database.checkpoint.load import checkpoints_newest_first
 from recollect.database.committer import Committer, Receipt
 from recollect.database.data_directory import DataDirectory, Identity, open_directory
 from recollect.database.fusion import SimilarMatch, fuse
@@ -267,8 +268,21 @@ class Database:
         """The newest checkpoint, or None; None as well for a database that was opened read-only."""
         return None if self._checkpointer is None else self._checkpointer.newest
 
+    def checkpoints(self) -> list[Snapshot]:
+        """Return all checkpoints that can be read, oldest first."""
+        try:
+            repository = open_repository(self._services.checkpoints)
+        except RepositoryNotFoundError:
+            return []
+        return list(checkpoints_newest_first(repository))[::-1]
+
+    def on_checkpoint(self, call: AfterCheckpoint | None) -> None:
+        """Have `call` called after each checkpoint, with the frozen tables and the snapshot."""
+        if self._checkpointer is not None:
+            self._checkpointer.after_checkpoint = call
+
     @property
-    def checkpoint_error(self) -> RecollectError | None:
+    def checkpoint_error(self) -> Exception | None:
         """Why the last automatic checkpoint failed; None if it did not."""
         return None if self._checkpointer is None else self._checkpointer.last_error
 

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from recollect import __version__
 from recollect.clock import Clock
-from recollect.database.checkpoint.load import checkpoint_commit
+from recollect.database.checkpoint.load import checkpoint_commit, checkpoints_newest_first
+from recollect.database.checkpoint.pacing import go_on
 from recollect.database.checkpoint.write import (
     COMMIT_TIME_US,
     Labels,
@@ -25,7 +26,7 @@ from recollect.database.checkpoint.write import (
 from recollect.database.data_directory import CHECKPOINTS, LOG, open_directory
 from recollect.database.log.directory import LogDirectory
 from recollect.database.log.files import Files
-from recollect.database.start import checkpoints_newest_first, start
+from recollect.database.start import start
 from recollect.errors import ConflictError, NotFoundError, RepositoryNotFoundError, RequestError
 from recollect.repository.repository import create_repository, open_repository
 from recollect.storage.base import ObjectStore
@@ -158,7 +159,7 @@ def recover(
             labels=labels,
             clock=clock,
             random_bytes=random_bytes,
-            pause=_no_pause,
+            pause=go_on,
         )
     finally:
         directory.release()
@@ -233,7 +234,3 @@ def _remove_tree(path: Path) -> None:
         else:
             entry.unlink()
     path.rmdir()
-
-
-def _no_pause() -> None:
-    """Go on at once: nobody writes to these tables."""

@@ -7,17 +7,15 @@ the oldest checkpoint, so nothing is lost by that. Damage of the log is never pa
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from typing import NamedTuple
 
-from recollect.catalog.catalog import Catalog
-from recollect.database.checkpoint.load import checkpoint_commit, load_checkpoint
+from recollect.database.checkpoint.load import checkpoint_commit, checkpoints_newest_first, load_checkpoint
 from recollect.database.log.directory import LogDirectory, LogEnd
 from recollect.database.log.segment import Commit
 from recollect.database.operation import decode_body
 from recollect.database.tables import Tables
-from recollect.errors import IntegrityError, NotFoundError, RepositoryNotFoundError
-from recollect.repository.repository import Repository, open_repository
+from recollect.errors import IntegrityError, RepositoryNotFoundError
+from recollect.repository.repository import open_repository
 from recollect.storage.base import ObjectStore
 from recollect.values.snapshot import Snapshot
 
@@ -52,21 +50,6 @@ def start(log: LogDirectory, checkpoints: ObjectStore, *, last_ts: int | None = 
         _LOG.info("Replaying %d events since snapshot", replayed)
         _LOG.info("Recovery complete, current commit_ts: %d", tables.commit_ts)
     return Started(tables, end, checkpoint, replayed)
-
-
-def checkpoints_newest_first(repository: Repository, last_ts: int | None = None) -> Iterator[Snapshot]:
-    """Yield the readable checkpoints of a repository, newest first, up to commit `last_ts`."""
-    catalog = Catalog(repository)
-    found = []
-    for identity in catalog.ids():
-        try:
-            found.append(catalog.read(identity))
-        except (IntegrityError, NotFoundError) as error:
-            _LOG.warning("Snapshot %s cannot be read and is passed over: %s", identity, error)
-    checkpoints = [one for one in found if checkpoint_commit(one) >= 0]
-    if last_ts is not None:
-        checkpoints = [one for one in checkpoints if checkpoint_commit(one) <= last_ts]
-    yield from sorted(checkpoints, key=lambda one: (checkpoint_commit(one), one.id), reverse=True)
 
 
 def _newest_tables(checkpoints: ObjectStore, last_ts: int | None) -> tuple[Tables, Snapshot | None]:

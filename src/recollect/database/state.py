@@ -237,16 +237,13 @@ class StateTable:
         """Note that a checkpoint holds every row: the table was just loaded from it."""
         self._settled_row = self._row_count
 
-    def live_rows(self, end: int) -> Iterator[int]:
-        """Yield the newest row, up to and with row `end`, of every key that is live there. Needs no lock."""
+    def newest_rows(self, end: int) -> Iterator[int]:
+        """Yield the newest row, up to and with row `end`, of every key that existed there. Needs no lock."""
         for number in range(len(self._key_texts)):
             row = self._newest[number]
             while row > end:
                 row = self._previous_of(row)
-            if (
-                row != NO_ROW
-                and _SIZE_AND_VERSION.unpack_from(*self._place(row, _SIZE_OFFSET))[0] != _TOMBSTONE
-            ):
+            if row != NO_ROW:
                 yield row
 
     def freeze(self) -> FrozenState:

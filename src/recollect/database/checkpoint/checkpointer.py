@@ -14,7 +14,8 @@ from datetime import timedelta
 from recollect import __version__
 from recollect.catalog.catalog import Catalog
 from recollect.clock import Clock
-from recollect.database.checkpoint.load import checkpoint_commit
+from recollect.database.checkpoint.load import checkpoint_commit, checkpoints_newest_first
+from recollect.database.checkpoint.pacing import pause
 from recollect.database.checkpoint.write import Labels, write_checkpoint
 from recollect.database.log.directory import LogDirectory
 from recollect.database.options import CheckpointOptions
@@ -27,7 +28,6 @@ from recollect.values.snapshot import Snapshot
 from recollect.values.ulid import RandomBytes
 
 _LOG = logging.getLogger("recollect.database")
-_PAUSE_S = 0.0002  # long enough for a waiting thread to get the interpreter
 _PRUNE_EVERY = 8  # checkpoints between two collections of garbage
 
 AfterCheckpoint = Callable[[FrozenTables, Snapshot], None]
@@ -64,7 +64,7 @@ class Checkpointer:
         self._begun_ts = 0 if newest is None else checkpoint_commit(newest)
         self._count = 0
         self._thread: threading.Thread | None = None
-        self.last_error: RecollectError | None = None
+        self.last_error: Exception | None = None
         self.after_checkpoint: AfterCheckpoint | None = None
 
     @property
@@ -111,7 +111,12 @@ class Checkpointer:
                     self.after_checkpoint(frozen, snapshot)
             finally:
                 frozen.release()
-            self._clean_up()
+            try:
+                self._clean_up()
+            except RecollectError as error:
+                # The checkpoint stands; what should have gone stays for the next time.
+                self.last_error = error
+                _LOG.warning("Old snapshots and log segments could not be dropped: %s", error)
             return snapshot
 
     def _write(self, frozen: FrozenTables, name: str, description: str) -> Snapshot:
@@ -127,7 +132,7 @@ class Checkpointer:
                 labels=Labels(self._source, name, description, __version__),
                 clock=self._clock,
                 random_bytes=self._random_bytes,
-                pause=_pause,
+                pause=pause,
             )
         except BaseException:
             frozen.reopen()
@@ -142,7 +147,7 @@ class Checkpointer:
         """Drop checkpoints and log segments that the policy no longer keeps."""
         repository = self._open_repository()
         catalog = Catalog(repository)
-        checkpoints = [snapshot for snapshot in catalog.list() if checkpoint_commit(snapshot) >= 0]
+        checkpoints = list(checkpoints_newest_first(repository))[::-1]
         unnamed = [snapshot for snapshot in checkpoints if not snapshot.name]
         expired = unnamed[: max(0, len(unnamed) - max(1, self._options.keep_last))]
         for snapshot in expired:
@@ -178,7 +183,6 @@ class Checkpointer:
             except RecollectError as error:
                 self.last_error = error
                 _LOG.error("Snapshot failed: %s", error)
-
-
-def _pause() -> None:
-    threading.Event().wait(_PAUSE_S)
+            except Exception as error:  # noqa: BLE001 - a bug here must not end checkpoints unseen
+                self.last_error = error
+                _LOG.exception("Snapshot failed")

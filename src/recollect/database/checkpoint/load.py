@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 
+from recollect.catalog.catalog import Catalog
 from recollect.database.checkpoint.records import (
     EVENTS,
     STATE,
@@ -21,12 +23,14 @@ from recollect.database.checkpoint.write import COMMIT_TIME_US, COMMIT_TS
 from recollect.database.state import NO_TRANSACTION, StateTable
 from recollect.database.tables import Tables
 from recollect.database.vectors import VectorTable
-from recollect.errors import IntegrityError
+from recollect.errors import IntegrityError, NotFoundError
 from recollect.repository.repository import Repository
 from recollect.segments.reader import RunsReader
 from recollect.values import batch as columns
 from recollect.values.digest import dense_matrix
 from recollect.values.snapshot import CollectionEntry, Snapshot
+
+_LOG = logging.getLogger("recollect.database")
 
 _state = msgspec.json.Decoder(StatePayload)
 _context = msgspec.json.Decoder(ContextPayload)
@@ -60,6 +64,21 @@ def checkpoint_commit(snapshot: Snapshot) -> int:
     """Return the commit that a checkpoint holds; -1 for a snapshot that is none."""
     found = snapshot.extra.get(COMMIT_TS)
     return found if isinstance(found, int) else -1
+
+
+def checkpoints_newest_first(repository: Repository, last_ts: int | None = None) -> Iterator[Snapshot]:
+    """Yield the readable checkpoints of a repository, newest first, up to commit `last_ts`."""
+    catalog = Catalog(repository)
+    found = []
+    for identity in catalog.ids():
+        try:
+            found.append(catalog.read(identity))
+        except (IntegrityError, NotFoundError) as error:
+            _LOG.warning("Snapshot %s cannot be read and is passed over: %s", identity, error)
+    checkpoints = [one for one in found if checkpoint_commit(one) >= 0]
+    if last_ts is not None:
+        checkpoints = [one for one in checkpoints if checkpoint_commit(one) <= last_ts]
+    yield from sorted(checkpoints, key=lambda one: (checkpoint_commit(one), one.id), reverse=True)
 
 
 def _records(entry: CollectionEntry, repository: Repository) -> Iterator[pa.RecordBatch]:

@@ -63,8 +63,8 @@ class Files(Protocol):
         """Delete a file; it may be gone already."""
         ...
 
-    def replace(self, path: Path, data: bytes) -> None:
-        """Put a file in place, durably and all at once, over any older one."""
+    def replace(self, path: Path, parts: Sequence[bytes]) -> None:
+        """Put a file made of these parts in place, durably and all at once, over any older one."""
         ...
 
     def sync_directory(self, path: Path) -> None:
@@ -137,13 +137,13 @@ class DiskFiles:
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
 
-    def replace(self, path: Path, data: bytes) -> None:
-        """Put a file in place, durably and all at once, over any older one."""
+    def replace(self, path: Path, parts: Sequence[bytes]) -> None:
+        """Put a file made of these parts in place, durably and all at once, over any older one."""
         temporary = path.with_name(f".{path.name}.tmp")
         self.remove(temporary)
         file = self.create(temporary)
         try:
-            file.append([data])
+            file.append(parts)
             file.sync()
         finally:
             file.close()
