@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from recollect.database.filter import Condition, accepts
-from recollect.database.vectors import Block, Slots, VectorView, gather
+from recollect.database.hnsw import HnswIndex
+from recollect.database.vectors import BLOCK_BITS, BLOCK_ROWS, Block, Slots, VectorView, gather
 from recollect.values.schema import Metric
 
 _SLACK = 1e-4  # float32 sums of up to 65,536 products differ by less than this, relative to the norms
@@ -51,6 +52,49 @@ def search_exact(
         ]
     )
     return _nearest(view, slots, scores, query, k=k, metric=metric, conditions=conditions)
+
+
+def search_indexed(
+    view: VectorView, index: HnswIndex, query: npt.NDArray[np.float32], *, k: int, metric: Metric
+) -> list[Hit]:
+    """Return the k nearest live rows: by the graph where it knows a row, exactly where it does not.
+
+    A row is known if the commit that wrote it is the one that the graph has of its slot; so rows
+    written since, and slots given out again, are found by looking at them. When more
+    than a fifth of the rows is not known, the whole search is exact. Shapes: query (d,).
+    """
+    slots = view.live_slots()
+    written = np.zeros(len(view.keys), dtype=np.uint64)
+    written[index.slots[index.slots >= 0]] = index.commits[index.slots >= 0]
+    commits = view.commits(slots)
+    unknown = slots[written[slots] != commits]
+    if len(unknown) * 5 > len(slots):
+        return search_exact(view, query, k=k, metric=metric, conditions=())
+    found, expected = index.search(query, max(k, index.options.hnsw_expansion_search))
+    inside = (found >= 0) & (found < len(view.live) << BLOCK_BITS)
+    found, expected = found[inside], expected[inside]
+    live = np.array(
+        [view.live[slot >> BLOCK_BITS][slot & (BLOCK_ROWS - 1)] for slot in found.tolist()], dtype=bool
+    )
+    near = found[live & (view.commits(found) == expected)]
+    if len(unknown):
+        near = np.concatenate([near, _nearest_of(view, unknown, query, k=k, metric=metric)])
+    return rank(view, near, query, k=k, metric=metric)
+
+
+def _nearest_of(
+    view: VectorView, slots: Slots, query: npt.NDArray[np.float32], *, k: int, metric: Metric
+) -> Slots:
+    """Return the slots of a few rows more than the k nearest of the given ones."""
+    rows = gather(view.blocks, slots)
+    scores = rows @ query
+    if metric == "euclid":
+        scores = 2 * scores - np.einsum("ij,ij->i", rows, rows)
+    elif metric == "cosine":
+        scores = scores / np.maximum(np.linalg.norm(rows, axis=1), np.finfo(np.float32).tiny)
+    wanted = min(k + 8, len(slots))  # a few more: float32 may order near-equal rows otherwise
+    chosen = np.argpartition(scores, len(slots) - wanted)[len(slots) - wanted :]
+    return slots[chosen]
 
 
 def rank(

@@ -7,6 +7,7 @@ returns what was committed when it was called, and is safe to call from any thre
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -16,10 +17,12 @@ from recollect.database import stage
 from recollect.database.committer import Receipt
 from recollect.database.events import EventCounts, StoredEvent
 from recollect.database.filter import Filter, parse_filter
+from recollect.database.held import HeldVectors
+from recollect.database.hnsw import HnswIndex, write_hnsw
 from recollect.database.limits import check_matrix, one_row
 from recollect.database.operation import EventsDecay, Operation
-from recollect.database.options import EventOptions
-from recollect.database.search import search_exact
+from recollect.database.options import EventOptions, VectorOptions
+from recollect.database.search import search_exact, search_indexed
 from recollect.database.tables import Tables
 from recollect.database.vectors import VectorTable
 from recollect.errors import RequestError
@@ -169,10 +172,9 @@ class VectorStore:
     ) -> list[VectorMatch]:
         """Return the k nearest records, nearest first, equal ones by id.
 
-        Exact, unless the collection has an HNSW index (`VectorOptions.hnsw_row_count_min`).
-
-        `filter` names fields of the metadata and what they must equal, or holds conditions
-        (`database.filter`); the id `exclude` is left out.
+        Exact, unless the collection has an HNSW index (`build_index`) and there is no filter; what was
+        written since the index was built is always looked at exactly.
+        `filter` names fields and what they must equal, or holds conditions; `exclude` is left out.
         """
         query = check_matrix(one_row(vector))[0]
         conditions = () if filter is None else parse_filter(filter)
@@ -186,17 +188,60 @@ class VectorStore:
                 raise RequestError(
                     f"Query vector dimension mismatch: expected {table.dimension}, got {len(query)}"
                 )
-            view = table.pin()
+            view, index = table.pin(), table.index
         try:
             wanted = k + (exclude is not None)
             metric = table.spec.metric or "cosine"
-            hits = search_exact(view, query, k=wanted, metric=metric, conditions=conditions)
+            if index is None or conditions:
+                hits = search_exact(view, query, k=wanted, metric=metric, conditions=conditions)
+            else:
+                hits = search_indexed(view, index, query, k=wanted, metric=metric)
         finally:
             with self._tables.lock:
                 table.unpin()
         left_out = None if exclude is None else encode_key(exclude)
         found = [hit for hit in hits if hit.key != left_out][:k]
         return [VectorMatch(decode_key(hit.key), hit.score, _decode(hit.metadata)) for hit in found]
+
+    def hold(self) -> HeldVectors:
+        """Hold the collection as it is now, to read all of it; release it soon."""
+        with self._tables.lock:
+            return HeldVectors(self._table(), self._tables.lock, self._tables.commit_ts)
+
+    @property
+    def index(self) -> HnswIndex | None:
+        """The HNSW index that searches use; None while they are exact."""
+        with self._tables.lock:
+            table = self._table()
+            return None if table is None else table.index
+
+    def build_index(self, path: Path, options: VectorOptions | None = None) -> None:
+        """Build an HNSW index of the present rows into a file and search by it; writers do not wait.
+
+        The file must stay while the database is open. Opening it again does not read it: `attach_index`.
+        """
+        with self.hold() as held:
+            if held.schema is None:
+                raise RequestError(f"there is no collection {self.name!r} to build an index of")
+            write_hnsw(path, held, held.schema.vectors[0], options or VectorOptions())
+            keys = held.batch(held.slots).keys
+        self.attach_index(path, keys, options)
+
+    def attach_index(
+        self, path: Path, keys: Sequence[bytes | None], options: VectorOptions | None = None
+    ) -> None:
+        """Search by a file whose row i is the present vector of `keys[i]`; None: of no record any more."""
+        with self._tables.lock:
+            table = self._tables.collection(self.name)
+            slots, commits = table.locate(keys)
+        index = HnswIndex(path, slots, commits, spec=table.spec, options=options or VectorOptions())
+        with self._tables.lock:
+            table.index = index
+
+    def drop_index(self) -> None:
+        """Search exactly from here on; the file is left alone."""
+        with self._tables.lock:
+            self._tables.collection(self.name).index = None
 
     def _table(self) -> VectorTable | None:
         return self._tables.vectors.get(self.name)

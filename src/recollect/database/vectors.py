@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recollect.database.dirty import DirtyKeys
+from recollect.database.hnsw import HnswIndex
 from recollect.values.schema import CollectionSchema, VectorSpec
 
 BLOCK_BITS = 12
@@ -106,6 +107,7 @@ class VectorTable:
         self._limbo: list[int] = []
         self._pin_count = 0
         self._dirty = DirtyKeys()
+        self.index: HnswIndex | None = None  # may be behind; it tells by each row's commit
         self.revision = 0  # counts writes; an index compares it to know whether it is behind
 
     def __len__(self) -> int:
@@ -125,6 +127,15 @@ class VectorTable:
             return None
         block = self._blocks[slot >> BLOCK_BITS]
         return block.rows[slot & _MASK].copy(), self._metadata[slot], int(block.commits[slot & _MASK])
+
+    def locate(self, keys: Sequence[bytes | None]) -> tuple[Slots, npt.NDArray[np.uint64]]:
+        """Return the slot of each key and the commit that wrote it; -1 and 0 for None and unknown keys."""
+        find = self._slots.get
+        slots = np.array([-1 if key is None else find(key, -1) for key in keys], dtype=np.int64)
+        commits = np.zeros(len(slots), dtype=np.uint64)
+        known = slots >= 0
+        commits[known] = gather_commits(self._blocks, slots[known])
+        return slots, commits
 
     def set_rows(
         self, keys: Sequence[bytes], vectors: Matrix, metadata: Sequence[bytes | None], commits: Commits
