@@ -165,6 +165,41 @@ def wants_plain_text(environment: Mapping[str, str] | None = None) -> bool:
     return bool(found.get("NO_COLOR")) or found.get("TERM") == "dumb"
 
 
+class DumpSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What `dump` and `load` take from the environment, by the names that Arcaneum's scripts use.
+
+    Attributes:
+        server: `QDRANT_HOST`.
+        directory: `BACKUP_DIR`.
+        container: `CONTAINER_NAME`; empty if it is not set: files then travel over HTTP.
+    """
+
+    server: str
+    directory: Path
+    container: str
+
+
+def load_dump_settings(environment: Mapping[str, str] | None = None) -> DumpSettings:
+    """Read the variables of `dump` and `load`; `environment` is the process's own unless given."""
+    found = os.environ if environment is None else environment
+    home = Path(found.get("HOME", "."))
+    return DumpSettings(
+        server=found.get("QDRANT_HOST") or "http://localhost:6333",
+        directory=Path(found.get("BACKUP_DIR") or home / ".arcaneum" / "backups").expanduser(),
+        container=found.get("CONTAINER_NAME", ""),
+    )
+
+
+def state_directory(application: str, environment: Mapping[str, str] | None = None) -> Path:
+    """Return where an application keeps its state: `$XDG_STATE_HOME`, or `~/.local/state`.
+
+    Source: https://specifications.freedesktop.org/basedir-spec/latest/
+    """
+    found = os.environ if environment is None else environment
+    base = found.get("XDG_STATE_HOME") or Path(found.get("HOME", ".")) / ".local" / "state"
+    return Path(base) / application
+
+
 def _repository(
     flags: Flags, variables: Mapping[str, str], file: FileSettings, file_name: str
 ) -> tuple[str, str]:

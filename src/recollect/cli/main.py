@@ -54,6 +54,8 @@ COMMANDS = {
     "config": Entry("Show the settings in force and where each comes from."),
     "completion": Entry("Print a completion script for a shell."),
     "version": Entry("Show versions."),
+    "dump": Entry("Write native Qdrant snapshots of all collections into a directory."),
+    "load": Entry("Restore a directory that dump wrote into a Qdrant server."),
 }
 
 OVERVIEW = """Backup, verification and point-in-time recovery for vector databases.

@@ -49,9 +49,10 @@ def check_archive(path: Path) -> SnapshotArchive:
     try:
         with tarfile.open(path, "r:") as archive:
             found = _read(archive, path)
+            end = archive.offset  # where the reader found no further member
     except (tarfile.TarError, EOFError, ValueError) as error:
         raise _damaged(path, f"it is no complete archive: {error}") from error
-    _check_trailer(path)
+    _check_trailer(path, end)
     missing = sorted(set(range(found.shard_number)) - set(found.shard_ids))
     if found.shard_number and not found.shard_ids:
         raise _damaged(path, f"it holds none of the collection's {found.shard_number} shards")
@@ -88,12 +89,12 @@ def _read(archive: tarfile.TarFile, path: Path) -> SnapshotArchive:
     )
 
 
-def _check_trailer(path: Path) -> None:
+def _check_trailer(path: Path, end: int) -> None:
+    """Ask for two zero blocks after the last member; zeros at the end of a file may be that member's own."""
     with path.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(max(0, size - TRAILER_BYTES))
-        end = file.read()
-    if size < TRAILER_BYTES or end.strip(b"\0"):
+        file.seek(end)
+        trailer = file.read(TRAILER_BYTES)
+    if len(trailer) < TRAILER_BYTES or trailer.strip(b"\0"):
         raise _damaged(path, "it does not end as an archive does: the server stopped while it wrote it")
 
 

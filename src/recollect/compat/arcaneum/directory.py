@@ -1,0 +1,80 @@
+"""Dump directories: their names, the names of the files in them, and which of them are kept.
+
+`qdrant-snapshots-YYYY-MM-DD-HHMMSS` in UTC, so that names sort by time on every day of the year.
+A directory that is being written has a hidden name; one under its final name is finished.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from datetime import datetime
+from pathlib import Path
+
+from recollect.errors import AccessError, UnavailableError
+
+MANIFEST_TEXT = "manifest.txt"
+MANIFEST = "manifest.json"
+SUFFIX = ".snapshot"
+
+_DIRECTORY = re.compile(r"qdrant-snapshots-\d{4}-\d{2}-\d{2}-\d{6}")
+_FILE = re.compile(r"(?P<collection>.+)-\d{1,20}-\d{4}(-\d{2}){5}\.snapshot", re.DOTALL)
+
+
+def dump_name(now: datetime) -> str:
+    """Return the name of a dump made now."""
+    return f"qdrant-snapshots-{now:%Y-%m-%d-%H%M%S}"
+
+
+def collection_of(file_name: str) -> str:
+    """Return the collection that a snapshot file is of, from its name as the server gives it.
+
+    A file that was renamed, as in `pearldiver-backup.snapshot`, is of the collection that its stem names.
+    """
+    match = _FILE.fullmatch(file_name)
+    return match["collection"] if match is not None else file_name.removesuffix(SUFFIX)
+
+
+def snapshot_files(directory: Path) -> list[Path]:
+    """Return all snapshot files below a directory, sorted by path; unfinished downloads are hidden."""
+    found = (path for path in directory.rglob("*" + SUFFIX) if path.is_file())
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
+def dumps_in(parent: Path) -> list[Path]:
+    """Return the finished dumps of a backup directory, oldest first."""
+    if not parent.is_dir():
+        return []
+    found = (path for path in parent.iterdir() if _DIRECTORY.fullmatch(path.name) and path.is_dir())
+    return sorted(path for path in found if (path / MANIFEST_TEXT).is_file() or (path / MANIFEST).is_file())
+
+
+def expired(parent: Path, keep: int) -> list[Path]:
+    """Return the dumps beyond the newest `keep`, oldest first."""
+    found = dumps_in(parent)
+    return found[: max(0, len(found) - keep)]
+
+
+def holds_foreign_files(directory: Path) -> bool:
+    """Tell whether a dump directory holds anything that no dump writes."""
+    known = {MANIFEST, MANIFEST_TEXT}
+    return any(
+        not path.is_file() or (path.name not in known and path.suffix != SUFFIX)
+        for path in directory.iterdir()
+    )
+
+
+def remove(directory: Path) -> None:
+    """Remove a dump: hidden first, so that a crash leaves no half dump under its name."""
+    hidden = directory.with_name(f".{directory.name}.removing")
+    try:
+        directory.rename(hidden)
+        shutil.rmtree(hidden)
+    except PermissionError as error:
+        raise AccessError(
+            f"removing the dump {directory}: {error.strerror}", "check its permissions"
+        ) from error
+    except OSError as error:
+        raise UnavailableError(
+            f"removing the dump {directory}: {error.strerror}", "remove it by hand"
+        ) from error
