@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from recollect.clock import Clock
 from recollect.engines.base import Adapting, StagedCollection, Target
-from recollect.errors import ConflictError, NotFoundError, RequestError, VerificationError
+from recollect.errors import ConflictError, IntegrityError, NotFoundError, RequestError, VerificationError
 from recollect.operations.scan import in_key_order
 from recollect.pipeline import map_ordered
 from recollect.repository.repository import Repository
@@ -26,6 +26,7 @@ from recollect.segments.reader import RunsReader
 from recollect.values import batch as columns
 from recollect.values.digest import digest_records
 from recollect.values.event import OnEvent, Progress, ignore_events
+from recollect.values.fingerprint import Fingerprint, fingerprint_batch
 from recollect.values.key import display_key
 from recollect.values.schema import CollectionSchema, layout_difference
 from recollect.values.snapshot import CollectionEntry, ObjectRef, Snapshot
@@ -134,14 +135,21 @@ def apply(
     clock: Clock,
     on_event: OnEvent = ignore_events,
 ) -> RestoreReport:
-    """Carry out a plan. On any failure, Ctrl-C included, the target is as it was.
+    """Carry out a plan. On any failure before the first switch, Ctrl-C included, the target is as it was.
+
+    Collections are switched one after the other: if the engine fails at a later one, those before it
+    are in place, each of them complete and proven.
 
     Raises:
-        IntegrityError: A stored object is damaged or missing; the target was not touched.
+        IntegrityError: A stored object is damaged or missing, or the records are not those that the
+            snapshot's fingerprint was taken of; the target was not touched.
+        ConflictError: Something stands now where the plan found nothing; it was not replaced.
         VerificationError: What the target holds is not what was stored; names the first record.
     """
     started = clock.monotonic()
     _check_objects(plan, repository, on_event)
+    _check_fingerprints(plan, repository)
+    _check_places(plan, target)
     staged: list[StagedCollection] = []
     restored: list[RestoredCollection] = []
     with ExitStack() as stack:
@@ -151,6 +159,7 @@ def apply(
             stack.callback(collection.discard)
             staged.append(collection)
             restored.append(_fill(step, collection, target, repository, on_event))
+        _check_places(plan, target)  # writing may have taken hours
         for collection in staged:
             collection.switch()
     return RestoreReport(
@@ -207,6 +216,32 @@ def _check_objects(plan: RestorePlan, repository: Repository, on_event: OnEvent)
         for number, _ in enumerate(checked, start=1):
             on_event(
                 Progress(stage="check", subject="objects", done=number, total=len(references), unit="objects")
+            )
+
+
+def _check_fingerprints(plan: RestorePlan, repository: Repository) -> None:
+    """Make sure that the segments together are the records that the snapshot speaks of; reads no vector."""
+    for entry in {step.entry.name: step.entry for step in plan.steps}.values():
+        found = Fingerprint()
+        for batch in RunsReader(repository, entry.schema, entry.runs).index():
+            found += fingerprint_batch(batch)
+        if str(found) != entry.fingerprint:
+            raise IntegrityError(
+                f"the stored records of {entry.name!r} read as {found}, but snapshot {plan.snapshot.id} "
+                f"has the fingerprint {entry.fingerprint}; the target was not touched",
+                "run `recollect verify --read-data`, then restore another snapshot",
+            )
+
+
+def _check_places(plan: RestorePlan, target: Target) -> None:
+    """Make sure that nothing is replaced that the plan did not show."""
+    for step in plan.steps:
+        found = None if step.replaced_count else target.find(step.target_name)
+        if found is not None and (step.action == "create" or found.record_count):
+            raise ConflictError(
+                f"collection {step.target_name!r} appeared or was filled in {plan.target_url} "
+                f"since the restore was planned: {found.record_count} records; they were not touched",
+                "run the restore again, under another name or with --replace",
             )
 
 

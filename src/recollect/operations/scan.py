@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from recollect.engines.base import Capabilities, CollectionDescription, SourceView
+from recollect.errors import IntegrityError
 from recollect.segments.sort import sorted_by_key
 from recollect.values import batch as columns
 from recollect.values.digest import digest_records
@@ -27,5 +29,27 @@ def digested(
 
 
 def in_key_order(records: Iterator[pa.RecordBatch], capabilities: Capabilities) -> Iterator[pa.RecordBatch]:
-    """Yield records ascending by key: as they come, or through an external merge sort (bounded memory)."""
-    return records if capabilities.ordered_scan else sorted_by_key(records)
+    """Yield records strictly ascending by key: as they come, or through an external merge sort.
+
+    Bounded memory.
+
+    Raises:
+        IntegrityError: The engine handed out a record twice, or broke the order that it promised.
+    """
+    return _checked(records) if capabilities.ordered_scan else sorted_by_key(records)
+
+
+def _checked(records: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Pass on batches that ascend; everything behind this relies on it."""
+    last_key = b""
+    for batch in records:
+        if batch.num_rows:
+            keys = batch.column(columns.KEY)
+            ascends = keys[0].as_py() > last_key and pc.all(pc.less(keys[:-1], keys[1:])).as_py() is not False
+            if not ascends:
+                raise IntegrityError(
+                    "the source handed out records out of key order, or one of them twice",
+                    "run the command again; if that happens again, report a bug of the engine's adapter",
+                )
+            last_key = keys[-1].as_py()
+        yield batch
