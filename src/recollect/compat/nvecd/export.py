@@ -1,0 +1,220 @@
+"""From a view of the database to the stores of a snapshot file, in pieces, while writes go on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from recollect.compat.nvecd.config.settings import NvecdSettings
+from recollect.compat.nvecd.extra import CollectionRows, Extra, StateRow, VectorRow, encode_extra
+from recollect.compat.nvecd.snapshot import encode
+from recollect.compat.nvecd.snapshot.content import (
+    EVENT_ROW,
+    EdgeColumns,
+    EventColumns,
+    Fields,
+    SnapshotConfig,
+)
+from recollect.compat.nvecd.snapshot.encode import INTEGER_MAX, VectorChunk
+from recollect.compat.nvecd.snapshot.layout import EDGES, EVENTS, EXTRA, METADATA, VECTORS
+from recollect.compat.nvecd.snapshot.write import Store
+from recollect.database.cooccurrence import EdgeView
+from recollect.database.events import EVENT, EventView, ring_ordinal
+from recollect.database.stage import DEFAULT_COLLECTION
+from recollect.database.state import FrozenState
+from recollect.database.vectors import Slots, VectorView
+from recollect.database.view import DatabaseView
+from recollect.values.key import TAG_STRING
+
+ROWS_AT_ONCE = 1024
+_ORDINAL_SIZE = 8
+_RING = np.dtype([("item", "<u4"), ("score", "<i4"), ("timestamp", "<u8"), ("kind", "u1")])
+assert _RING.itemsize == EVENT.size, "the columns of a ring are those that the database packs"
+
+_decode = msgspec.json.Decoder().decode
+
+
+class SnapshotCounts(msgspec.Struct, frozen=True):
+    """How much a snapshot holds, for replies."""
+
+    context_count: int
+    event_count: int
+    vector_count: int
+    pair_count: int
+
+
+def snapshot_config(settings: NvecdSettings) -> SnapshotConfig:
+    """Return the settings that go into a file."""
+    events, similarity, vectors = settings.events, settings.similarity, settings.vectors
+    return SnapshotConfig(
+        ctx_buffer_size=events.ctx_buffer_size,
+        decay_interval_sec=events.decay_interval_sec,
+        decay_alpha=events.decay_alpha,
+        default_dimension=vectors.default_dimension,
+        distance_metric=vectors.distance_metric,
+        default_top_k=similarity.default_top_k,
+        max_top_k=similarity.max_top_k,
+        fusion_alpha=similarity.fusion_alpha,
+        fusion_beta=similarity.fusion_beta,
+    )
+
+
+def view_counts(view: DatabaseView) -> SnapshotCounts:
+    """Count what a snapshot of this view holds."""
+    vectors = view.vectors.get(DEFAULT_COLLECTION)
+    weights = view.events.edges.weights.to_numpy()
+    stored = sum(len(ring) - _ORDINAL_SIZE for ring in view.events.rings.values()) // EVENT.size
+    return SnapshotCounts(
+        len(view.events.rings),
+        stored,
+        0 if vectors is None else vectors.row_count,
+        (int(np.count_nonzero(~np.isnan(weights))) + 1) // 2,
+    )
+
+
+def view_stores(view: DatabaseView) -> list[Store]:
+    """Return the stores of a snapshot of this view; they read it when they are written."""
+    source = _VectorSource(view)
+    stores = [
+        Store(EVENTS, lambda: encode.encode_events(event_columns(view.events))),
+        Store(EDGES, lambda: encode.encode_edges(edge_columns(view.events.edges))),
+        Store(VECTORS, lambda: encode.encode_vectors(source.dimension, len(source.slots), source.chunks())),
+        Store(METADATA, source.metadata_pieces),
+    ]
+    # What v1 cannot carry is known once the metadata is; its store is the last.
+    extra = Extra(
+        state=list(_state_rows(view.state)),
+        metadata=source.odd_metadata(),
+        vectors=source.typed_rows(),
+        collections=list(_other_collections(view)),
+    )
+    if not extra.is_empty:
+        stores.append(Store(EXTRA, lambda: [encode_extra(extra)]))
+    return stores
+
+
+def event_columns(events: EventView) -> EventColumns:
+    """Bring all rings into columns, contexts in the order of their last event."""
+    contexts = sorted(events.rings, key=lambda name: ring_ordinal(events.rings[name]))
+    parts = [events.rings[name][_ORDINAL_SIZE:] for name in contexts]
+    packed = np.frombuffer(b"".join(parts), dtype=_RING)
+    rows = np.empty(len(packed), dtype=EVENT_ROW)
+    for field in EVENT_ROW.names or ():
+        rows[field] = packed[field]
+    sizes = np.fromiter((len(part) // EVENT.size for part in parts), np.int64, len(parts))
+    names = events.edges.names[: events.edges.item_count]
+    return EventColumns(names, contexts, sizes, packed["item"].copy(), rows)
+
+
+def edge_columns(edges: EdgeView) -> EdgeColumns:
+    """Bring the co-occurrence index into columns, by source."""
+    weights = edges.weights.to_numpy()
+    live = np.flatnonzero(~np.isnan(weights))
+    sources, targets = edges.sources.to_numpy()[live], edges.targets.to_numpy()[live]
+    order = np.lexsort((targets, sources))
+    found, sizes = np.unique(sources[order], return_counts=True)
+    return EdgeColumns(
+        edges.names[: edges.item_count],
+        found.astype(np.uint32),
+        sizes.astype(np.int64),
+        targets[order],
+        weights[live][order],
+    )
+
+
+class _VectorSource:
+    """The default collection of a view: its rows with text ids, and what is left over."""
+
+    def __init__(self, view: DatabaseView) -> None:
+        found = view.vectors.get(DEFAULT_COLLECTION)
+        self._view: VectorView | None = found
+        schema = view.schemas.get(DEFAULT_COLLECTION)
+        self.dimension = 0 if schema is None else schema.vectors[0].dimension or 0
+        slots = np.zeros(0, dtype=np.int64) if found is None else found.live_slots()
+        keys = [] if found is None else found.keys
+        is_text = np.fromiter((keys[slot][0] == TAG_STRING for slot in slots.tolist()), np.bool_, len(slots))
+        self.slots: Slots = slots[is_text]
+        self._typed: Slots = slots[~is_text]
+        metadata = [] if found is None else found.metadata
+        self._with_metadata = [slot for slot in self.slots.tolist() if metadata[slot] is not None]
+        self._odd: dict[str, bytes] | None = None
+
+    def chunks(self) -> Iterator[VectorChunk]:
+        """Yield ids and rows, in the order of their slots."""
+        view = self._view
+        if view is None:
+            return
+        for start in range(0, len(self.slots), ROWS_AT_ONCE):
+            part = self.slots[start : start + ROWS_AT_ONCE]
+            yield [self._id(slot) for slot in part.tolist()], view.vectors(part)
+
+    def metadata_pieces(self) -> Iterator[encode.Piece]:
+        """Yield the metadata store: a first pass counts, since the count stands first."""
+        odd = self.odd_metadata()
+        plain = [
+            slot for slot in self._with_metadata if self._id(slot) not in odd and self._json(slot) != b"{}"
+        ]
+        yield from encode.encode_metadata(
+            len(plain), ((self._id(slot), self._fields(slot)) for slot in plain)
+        )
+
+    def odd_metadata(self) -> dict[str, bytes]:
+        """Return metadata that has no v1 form, by id."""
+        if self._odd is None:
+            self._odd = {
+                self._id(slot): self._json(slot)
+                for slot in self._with_metadata
+                if not has_plain_form(_decode(self._json(slot)))
+            }
+        return self._odd
+
+    def typed_rows(self) -> list[VectorRow]:
+        """Return the rows whose ids are no text."""
+        return [] if self._view is None else _vector_rows(self._view, self._typed)
+
+    def _id(self, slot: int) -> str:
+        assert self._view is not None
+        return self._view.keys[slot][1:].decode("utf-8")
+
+    def _json(self, slot: int) -> bytes:
+        assert self._view is not None
+        found = self._view.metadata[slot]
+        assert found is not None
+        return found
+
+    def _fields(self, slot: int) -> Fields:
+        return tuple(_decode(self._json(slot)).items())
+
+
+def has_plain_form(metadata: Any) -> bool:
+    """Tell whether format v1 can carry this metadata: flat, of text, numbers and truth values."""
+    return isinstance(metadata, dict) and all(
+        isinstance(value, (str, bool, float))
+        or (isinstance(value, int) and -INTEGER_MAX - 1 <= value <= INTEGER_MAX)
+        for value in metadata.values()
+    )
+
+
+def _state_rows(state: FrozenState) -> Iterator[StateRow]:
+    for row in range(1, state.end + 1):
+        one = state.table.read(row)
+        yield StateRow(one.namespace, one.agent, one.key, one.version, one.commit_ts, one.value)
+
+
+def _vector_rows(view: VectorView, slots: Slots) -> list[VectorRow]:
+    rows = view.vectors(slots)
+    return [
+        VectorRow(view.keys[slot], row.tobytes(), view.metadata[slot])
+        for slot, row in zip(slots.tolist(), rows, strict=True)
+    ]
+
+
+def _other_collections(view: DatabaseView) -> Iterator[CollectionRows]:
+    for name, found in view.vectors.items():
+        if name != DEFAULT_COLLECTION:
+            spec = view.schemas[name].vectors[0]
+            rows = _vector_rows(found, found.live_slots())
+            yield CollectionRows(name, spec.dimension or 0, spec.metric or "cosine", rows)

@@ -1,0 +1,183 @@
+"""The snapshot directory: which paths a client may name, and files that nobody else can tamper with.
+
+Rules and messages are nvecd's: nothing outside the directory, no links out of it, directories that
+only their owner can write, files made 0600, complete before they have their name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from recollect.errors import AccessError, RequestError
+from recollect.storage.files import make_directory, storage_error, sync_directory, sync_file
+
+_SHARED_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_FILE_MODE = 0o600
+_DIRECTORY_MODE = 0o700
+_TRAVERSAL = "Invalid filepath: path traversal detected"
+_counter = itertools.count()
+_Result = TypeVar("_Result")
+
+
+class SnapshotDirectory:
+    """One directory of snapshots. Safe to share between threads."""
+
+    def __init__(self, path: str) -> None:
+        self._path = Path.cwd() / path
+
+    @property
+    def path(self) -> Path:
+        """The directory, absolute."""
+        return self._path
+
+    def create(self) -> None:
+        """Create the directory if there is none, and check that it is private.
+
+        Raises:
+            AccessError: Others could change it.
+        """
+        try:
+            make_directory(self._path, _DIRECTORY_MODE)
+        except OSError as error:
+            raise storage_error(error, f"cannot create the snapshot directory {self._path}") from error
+        check_private(self._path)
+
+    def resolve(self, requested: str) -> Path:
+        """Return the file that a client means; relative paths are relative to the directory.
+
+        Raises:
+            RequestError: It lies, or a link leads, outside the directory.
+        """
+        if ".." in requested or "\0" in requested:
+            raise RequestError(_TRAVERSAL)
+        root = Path(os.path.realpath(self._path))
+        candidate = Path(os.path.realpath(self._path / requested))
+        if candidate == root or not candidate.is_relative_to(root):
+            raise RequestError(_TRAVERSAL)
+        return candidate
+
+    def candidates(self, suffixes: tuple[str, ...]) -> list[Path]:
+        """Return the regular files that end so, the newest first (by time of change, then by name)."""
+        found: list[tuple[int, str, Path]] = []
+        try:
+            for entry in os.scandir(self._path):
+                if entry.name.endswith(suffixes) and not entry.name.startswith("."):
+                    with contextlib.suppress(FileNotFoundError):
+                        status = entry.stat(follow_symlinks=False)
+                        if stat.S_ISREG(status.st_mode):
+                            found.append((status.st_mtime_ns, entry.name, self._path / entry.name))
+        except OSError as error:
+            raise storage_error(error, f"cannot list the snapshot directory {self._path}") from error
+        return [path for _, _, path in sorted(found, reverse=True)]
+
+    def remove(self, path: Path) -> None:
+        """Delete a file of the directory; it may be gone already."""
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+            sync_directory(path.parent)
+        except OSError as error:
+            raise storage_error(error, f"cannot delete {path}") from error
+
+
+def check_private(directory: Path) -> None:
+    """Refuse a directory that somebody else could change or replace.
+
+    Raises:
+        AccessError: In nvecd's words.
+    """
+    try:
+        resolved = directory.resolve(strict=True)
+    except OSError as error:
+        raise AccessError(f"Cannot resolve directory ancestors: {directory}") from error
+    for ancestor in (*reversed(resolved.parents), resolved):
+        mode = _mode(ancestor)
+        if mode is None or not stat.S_ISDIR(mode):
+            raise AccessError(f"Invalid directory ancestor: {ancestor}")
+        if mode & _SHARED_WRITE and not mode & stat.S_ISVTX:
+            if ancestor == resolved:
+                break
+            raise AccessError(f"Directory ancestor is replaceable by another user: {ancestor}")
+    status = resolved.stat()
+    if status.st_uid != os.geteuid():
+        raise AccessError(f"Storage directory must be owned by the service user: {directory}")
+    if status.st_mode & _SHARED_WRITE:
+        raise AccessError(f"Storage directory must not be writable by group or others: {directory}")
+
+
+@contextlib.contextmanager
+def open_private(path: Path) -> Iterator[int]:
+    """Open a snapshot for reading; the descriptor lasts as long as the block.
+
+    Raises:
+        AccessError: The directory or the file is not private, or there is no such file.
+    """
+    check_private(path.parent)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise AccessError(f"Failed to securely open storage file: {error.strerror}") from error
+    try:
+        status = os.fstat(descriptor)
+        foreign = status.st_uid != os.geteuid() or status.st_mode & _SHARED_WRITE
+        if not stat.S_ISREG(status.st_mode) or foreign:
+            raise AccessError("Storage file is not a private service-owned regular file")
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def write_private(path: Path, write: Callable[[int], _Result]) -> _Result:
+    """Put a file in place, over an older one: written under a hidden name, synced, then renamed.
+
+    A crash leaves the older file, and perhaps a hidden one that nothing reads.
+
+    Raises:
+        AccessError: The directory is not private.
+        UnavailableError: The disk failed; the older file is untouched.
+    """
+    check_private(path.parent)
+    temporary = path.with_name(f".{path.name}.tmp.{os.getpid()}.{next(_counter)}")
+    try:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(temporary, flags, _FILE_MODE)
+        try:
+            result = write(descriptor)
+            sync_file(descriptor)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        finally:
+            os.close(descriptor)
+        temporary.rename(path)
+        sync_directory(path.parent)
+    except OSError as error:
+        if isinstance(error, AccessError):
+            raise
+        raise storage_error(error, f"cannot write {path}") from error
+    return result
+
+
+def remove_abandoned(directory: Path, process_is_alive: Callable[[int], bool]) -> list[Path]:
+    """Delete hidden files that a writer left behind when it died; returns them."""
+    removed = []
+    for path in directory.glob(".*.tmp.*.*"):
+        parts = path.name.rsplit(".", 2)
+        if parts[1].isdigit() and parts[2].isdigit() and not process_is_alive(int(parts[1])):
+            path.unlink(missing_ok=True)
+            removed.append(path)
+    return removed
+
+
+def _mode(path: Path) -> int | None:
+    try:
+        return os.lstat(path).st_mode
+    except OSError:
+        return None
