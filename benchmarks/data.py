@@ -18,10 +18,8 @@ def _base(path: Path | None) -> np.ndarray:
     return np.load(path) if path is not None else load_sample().vectors
 
 
-def embeddings(
-    path: Path | None, count: int, dimension: int, generator: np.random.Generator
-) -> np.ndarray:
-    """Return unit float32 vectors: random rows of the embeddings with 1 % noise. Shapes: (count, dimension)."""
+def embeddings(path: Path | None, count: int, dimension: int, generator: np.random.Generator) -> np.ndarray:
+    """Return unit float32 vectors: random rows of the embeddings, 1 % noise. Shapes: (count, dimension)."""
     base = _base(path)
     rows = base[generator.integers(0, len(base), count)][:, :dimension]
     noisy = rows + generator.normal(0, 0.01 / np.sqrt(dimension), rows.shape)

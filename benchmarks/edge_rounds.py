@@ -36,7 +36,7 @@ class Recollect(Tool):
     def _command(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "recollect", *words, "-r", str(self.repository)]
 
-    def backup(self, source: Path, number: int) -> Measured:
+    def backup(self, source: Path, number: int) -> Measured:  # noqa: ARG002
         """Back the shard up."""
         return measure([*self._command("backup", f"edge://{source}?name=bench"), "--debug"])
 
@@ -74,7 +74,9 @@ def _run(options: argparse.Namespace, root: Path) -> None:
             before = tool.stored_bytes()
             times[tool.name].append(tool.backup(source, number))
             growth[tool.name].append(tool.stored_bytes() - before)
-        print(f"round {number}: " + ", ".join(f"{n} {t[-1].wall_s:.2f} s" for n, t in times.items()), flush=True)
+        print(
+            f"round {number}: " + ", ".join(f"{n} {t[-1].wall_s:.2f} s" for n, t in times.items()), flush=True
+        )
     _report_backups(times, growth)
     _report_restores(tools, root)
 
@@ -134,8 +136,10 @@ def _churn(
 
 
 def _report_backups(times: dict[str, list[Measured]], growth: dict[str, list[int]]) -> None:
-    print("\n| tool | first s | first CPU s | round s (median) | round s (max) | round CPU s | peak RSS MB |"
-          " first MB | round MB (median) | all MB |")
+    print(
+        "\n| tool | first s | first CPU s | round s (median) | round s (max) | round CPU s | peak RSS MB |"
+        " first MB | round MB (median) | all MB |"
+    )
     print("|---|---|---|---|---|---|---|---|---|---|")
     for name, taken in times.items():
         first, rounds = taken[0], taken[1:] or taken
@@ -144,12 +148,15 @@ def _report_backups(times: dict[str, list[Measured]], growth: dict[str, list[int
         added = growth[name]
         print(
             f"| {name} | {first.wall_s:.1f} | {first.cpu_s:.1f} | {statistics.median(walls):.2f} | "
-            f"{max(walls):.2f} | {statistics.median(cpus):.2f} | {max(o.peak_rss for o in taken) / 1e6:.0f} | "
-            f"{added[0] / 1e6:.1f} | {statistics.median(added[1:] or added) / 1e6:.1f} | {sum(added) / 1e6:.1f} |"
+            f"{max(walls):.2f} | {statistics.median(cpus):.2f} | "
+            f"{max(one.peak_rss for one in taken) / 1e6:.0f} | {added[0] / 1e6:.1f} | "
+            f"{statistics.median(added[1:] or added) / 1e6:.1f} | {sum(added) / 1e6:.1f} |"
         )
     slower = [
         number
-        for number, (ours, theirs) in enumerate(zip(times["recollect"], times.get("restic", []), strict=False))
+        for number, (ours, theirs) in enumerate(
+            zip(times["recollect"], times.get("restic", []), strict=False)
+        )
         if ours.wall_s > theirs.wall_s
     ]
     print(f"\nrounds in which recollect was slower than restic: {slower or 'none'}")
@@ -162,7 +169,10 @@ def _report_restores(tools: list[Tool], root: Path) -> None:
     for tool in tools:
         target = root / f"restored-{tool.name}"
         taken = tool.restore(target)
-        print(f"| {tool.name} | {taken.wall_s:.1f} | {taken.cpu_s:.1f} | {taken.peak_rss / 1e6:.0f} |", flush=True)
+        print(
+            f"| {tool.name} | {taken.wall_s:.1f} | {taken.cpu_s:.1f} | {taken.peak_rss / 1e6:.0f} |",
+            flush=True,
+        )
         shutil.rmtree(target)
 
 

@@ -89,7 +89,7 @@ def _run(options: argparse.Namespace) -> None:
         )
     elif options.verb == "verify":
         report = verify.run(repository, options=verify.VerifyOptions(share=verify.Share()))
-        assert report.is_sound and report.collections, "the benchmark's repository is damaged"
+        assert report.is_sound, "the benchmark's repository is damaged"
     elif options.verb == "diff":
         sides = [diff.SnapshotSide(repository, catalog.find(name)) for name in ("latest~1", "latest")]
         assert diff.run(*sides)[0].changes.changed, "the generations differ"

@@ -26,7 +26,8 @@ started = time.perf_counter()
 process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 errors = process.stderr.read()
 _, status, usage = os.wait4(process.pid, 0)
-print(json.dumps([time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024]), flush=True)
+wall_s = time.perf_counter() - started
+print(json.dumps([wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024]), flush=True)
 sys.stderr.buffer.write(errors); sys.stderr.flush()
 os._exit(min(255, abs(os.waitstatus_to_exitcode(status))))
 """
@@ -91,7 +92,7 @@ class Restic(Tool):
         }
         measure(["restic", "init", "--quiet"], environment=self._environment)
 
-    def backup(self, source: Path, number: int) -> Measured:
+    def backup(self, source: Path, number: int) -> Measured:  # noqa: ARG002
         """Back the directory up once more."""
         return measure(["restic", "backup", "--quiet", str(source)], environment=self._environment)
 

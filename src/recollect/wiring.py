@@ -28,8 +28,9 @@ from recollect.values.event import Note, OnEvent, ignore_events
 from recollect.values.ulid import RandomBytes, new_ulid
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
-_ENGINE_FORMS = "edge:///path, qdrant://host:6334, http://host:6333, memory:NAME"
+_ENGINE_FORMS = "edge:///path or a path, qdrant://host:6334, http://host:6333, memory:NAME"
 _QDRANT_SCHEMES = frozenset({"qdrant", "qdrants", "http", "https"})
+_ENGINE_SCHEMES = _QDRANT_SCHEMES | {"edge", "memory"}
 _CLOUD_SCHEMES = frozenset({"s3", "gs", "az"})
 
 Secrets = Callable[[str], str | None]
@@ -115,19 +116,28 @@ def open_target(url: str, context: Context) -> Target:
 
 
 def is_source_url(text: str) -> bool:
-    """Tell a source URL from a snapshot's id or name: it has a scheme."""
-    return _SCHEME.match(text) is not None
+    """Tell a source from a snapshot's id or name: it has the scheme of an engine, or is written as a path."""
+    match = _SCHEME.match(text)
+    if match is not None and match[0][:-1].lower() in _ENGINE_SCHEMES:
+        return True
+    return text.startswith(("/", "./", "../", "~"))
 
 
 def _scheme(url: str) -> str:
+    """Return the scheme; a plain path is the directory of an Edge shard."""
     match = _SCHEME.match(url)
     if match is None:
-        raise RequestError(f"{url!r} is no URL of a database", f"give one of: {_ENGINE_FORMS}")
+        if not url:
+            raise RequestError("the URL of a database is empty", f"give one of: {_ENGINE_FORMS}")
+        return "edge"
     return match[0][:-1].lower()
 
 
 def _edge_place(url: str) -> tuple[Path, str]:
     """Return the shard's absolute path and the collection's name (by default the directory's)."""
+    if _SCHEME.match(url) is None:
+        path = Path(url).resolve()
+        return path, path.name
     parts = urlsplit(url)
     if parts.netloc or not parts.path:
         raise RequestError(f"{url!r} names no directory", "write three slashes: edge:///path/of/the/shard")

@@ -30,7 +30,7 @@ from recollect.segments.writer import write_run
 from recollect.values import batch as columns
 from recollect.values.event import Note, OnEvent, ignore_events
 from recollect.values.schema import layout_difference
-from recollect.values.snapshot import CollectionEntry, Snapshot
+from recollect.values.snapshot import CHOSEN_COLLECTIONS, CollectionEntry, Snapshot
 from recollect.values.ulid import RandomBytes, new_ulid
 
 SEAL_WORKERS = 2
@@ -120,6 +120,7 @@ def run(
             tags=tuple(sorted(set(options.tags))),
             collections=tuple(sorted((entry for entry, _ in written), key=lambda entry: entry.name)),
             stored_bytes=sum(added for _, added in written),
+            extra={CHOSEN_COLLECTIONS: sorted(options.collections)} if options.collections else {},
             duration_seconds=round(clock.monotonic() - started, 3),
         )
         snapshot_bytes = catalog.commit(snapshot, lease)

@@ -62,7 +62,7 @@ def plan_policy(
             id=snapshot.id,
             created_at=snapshot.created_at,
             tags=snapshot.tags,
-            group=(snapshot.host, snapshot.source),
+            group=(snapshot.host, snapshot.source, *snapshot.chosen_collections),
         )
         for snapshot in snapshots
     ]

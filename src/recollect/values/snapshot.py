@@ -16,6 +16,9 @@ from recollect.values.schema import CollectionSchema
 
 SNAPSHOT_FORMAT = 1
 
+CHOSEN_COLLECTIONS = "chosen_collections"
+"""Key of `Snapshot.extra`: which collections were asked for, where not all were."""
+
 
 class ObjectRef(msgspec.Struct, frozen=True, kw_only=True):
     """One immutable object: the SHA-256 of its stored bytes (64 hex digits), and how many they are."""
@@ -143,6 +146,11 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     stored_bytes: int = 0
     duration_seconds: float = 0.0
     extra: dict[str, Any] = {}
+
+    @property
+    def chosen_collections(self) -> tuple[str, ...]:
+        """Which collections the backup was asked for; empty if it took all that there were."""
+        return tuple(self.extra.get(CHOSEN_COLLECTIONS, ()))
 
     def objects(self) -> list[ObjectRef]:
         """Return every object that a restore of this snapshot reads; duplicates are possible."""

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from recollect.engines.edge.library import edge_errors, edge_library
+from recollect.engines.edge.binding import edge_errors, edge_library
 from recollect.errors import IntegrityError
 from recollect.values import batch as columns
 from recollect.values.key import encode_keys

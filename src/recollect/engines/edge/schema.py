@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from recollect.engines.edge.library import edge_library
+from recollect.engines.edge.binding import edge_library
 from recollect.errors import IntegrityError, UnsupportedError
 from recollect.values.schema import CollectionSchema, Datatype, Metric, PayloadIndex, VectorSpec
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from recollect.engines.edge.library import edge_errors, edge_library
+from recollect.engines.edge.binding import edge_errors, edge_library
 from recollect.engines.edge.schema import CONFIG_FILE
 from recollect.errors import AccessError, NotFoundError, RequestError
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recollect.engines.base import Capabilities, CollectionDescription, EngineInfo
-from recollect.engines.edge.library import edge_errors, edge_version
+from recollect.engines.edge.binding import edge_errors, edge_version
 from recollect.engines.edge.scan import records_to_batch, scan_shard
 from recollect.engines.edge.schema import PRODUCT, read_config, read_payload_indexes, schema_from_config
 from recollect.engines.edge.shard import opened, require_shard

@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from recollect.engines.adapt import as_qdrant_holds
 from recollect.engines.base import Capabilities, CollectionDescription, EngineInfo
+from recollect.engines.edge.binding import edge_errors, edge_library
 from recollect.engines.edge.exchange import exchange, sync_directory
-from recollect.engines.edge.library import edge_errors, edge_library
 from recollect.engines.edge.scan import scan_shard
 from recollect.engines.edge.schema import (
     CONFIG_FILE,

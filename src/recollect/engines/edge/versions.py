@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from recollect.engines.edge.library import edge_errors, edge_library
+from recollect.engines.edge.binding import edge_errors, edge_library
 from recollect.engines.edge.schema import read_config
 from recollect.errors import IntegrityError
 from recollect.values import batch as columns

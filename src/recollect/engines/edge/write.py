@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from recollect.engines.adapt import written_payload
-from recollect.engines.edge.library import edge_library
+from recollect.engines.edge.binding import edge_library
 from recollect.errors import UnsupportedError
 from recollect.values import batch as columns
 from recollect.values.digest import dense_matrix

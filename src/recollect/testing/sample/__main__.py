@@ -1,4 +1,4 @@
-"""`python -m recollect.testing.sample DIRECTORY`: make a Qdrant Edge shard of the sample, to try things on."""
+"""`python -m recollect.testing.sample DIRECTORY`: make a Qdrant Edge shard of the sample to try things on."""
 
 from __future__ import annotations
 
