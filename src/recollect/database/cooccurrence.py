@@ -43,21 +43,6 @@ class FrozenEdges(msgspec.Struct, frozen=True):
     weights: FrozenColumn
 
 
-class EdgeView(msgspec.Struct, frozen=True):
-    """All edges as they were when it was taken. Valid until it is released; safe to share between threads.
-
-    Attributes:
-        names: Item names by number; only the first `item_count` count.
-        sources, targets, weights: One entry for each edge; a weight of NaN marks one that was dropped.
-    """
-
-    names: list[str]
-    item_count: int
-    sources: FrozenColumn
-    targets: FrozenColumn
-    weights: FrozenColumn
-
-
 class CooccurrenceIndex:
     """Items and the weights between them."""
 
@@ -193,12 +178,6 @@ class CooccurrenceIndex:
         self._edge_count = 0
         self._is_all_dirty = True
 
-    def pin(self) -> EdgeView:
-        """Return all edges as they are now; `release` ends it. Checkpoints are not concerned."""
-        self._freeze_count += 1
-        columns = (self._sources.freeze(), self._targets.freeze(), self._weights.freeze())
-        return EdgeView(self.names, len(self.names), *columns)
-
     def freeze(self) -> FrozenEdges:
         """Return the index as it is now, with what changed; `release` it when it is sealed."""
         self._freeze_count += 1
@@ -212,6 +191,12 @@ class CooccurrenceIndex:
             self._targets.freeze(),
             self._weights.freeze(),
         )
+
+    def peek(self) -> FrozenEdges:
+        """Return the whole index as it is now, for a reader; `release` it when it was read."""
+        self._freeze_count += 1
+        columns = (self._sources.freeze(), self._targets.freeze(), self._weights.freeze())
+        return FrozenEdges(self.names, len(self.names), DirtyItems(), True, *columns)
 
     def settle(self, frozen: FrozenEdges) -> None:
         """Forget frozen changes: a checkpoint holds them now."""

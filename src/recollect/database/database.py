@@ -12,6 +12,8 @@ from recollect.clock import Clock, SystemClock
 from recollect.database import operation as ops
 from recollect.database.checkpoint.checkpointer import AfterCheckpoint, Checkpointer
 from recollect.database.checkpoint.load import checkpoints_newest_first
+from recollect.database.collections import HeldDatabase
+from recollect.database.column_view import ColumnView
 from recollect.database.committer import Committer, Receipt
 from recollect.database.data_directory import DataDirectory, Identity, open_directory
 from recollect.database.fusion import SimilarMatch, fuse
@@ -216,6 +218,15 @@ class Database:
         self.collection(new_name)
         self._commit([ops.CollectionSwitch(name, new_name)])
 
+    @staticmethod
+    def check_schema(schema: CollectionSchema) -> CollectionSchema:
+        """Return the schema if a collection can have it; RequestError says which part it cannot."""
+        return check_schema(schema)
+
+    def hold(self) -> HeldDatabase:
+        """Hold everything at the last commit, as collections of records; release it soon."""
+        return HeldDatabase(self._tables, self._services.log)
+
     def begin(self, timeout: float | None = None) -> Transaction:
         """Begin a transaction over all stores; it expires after `timeout` seconds."""
         return self._transactions.begin(timeout)
@@ -241,9 +252,9 @@ class Database:
         """
         return self._commit(operations)
 
-    def view(self) -> DatabaseView:
-        """Return a view of everything as of the last commit; release it, or use it with `with`."""
-        return DatabaseView(self._tables)
+    def column_view(self) -> ColumnView:
+        """Hold everything at the last commit, as columns in memory; release it soon."""
+        return ColumnView(self._tables)
 
     def sync(self) -> None:
         """Make every commit so far durable, whatever the fsync mode."""

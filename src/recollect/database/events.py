@@ -17,7 +17,7 @@ from typing import Protocol
 import msgspec
 import numpy as np
 
-from recollect.database.cooccurrence import WEIGHT_MIN, CooccurrenceIndex, EdgeView, FrozenEdges
+from recollect.database.cooccurrence import WEIGHT_MIN, CooccurrenceIndex, FrozenEdges
 from recollect.database.dirty import Generations
 from recollect.database.operation import EventsAppend, EventsReplace
 from recollect.database.options import EventOptions
@@ -73,20 +73,6 @@ class FrozenEvents(msgspec.Struct, frozen=True):
     counts: EventCounts
     context_count: int
     ordinal: int
-    options: EventOptions
-
-
-class EventView(msgspec.Struct, frozen=True):
-    """All events as they were when it was taken; `CooccurrenceIndex.release` ends it.
-
-    Attributes:
-        rings: By context: when it was last written (`ring_ordinal`), then its events (`EVENT`).
-        edges: The co-occurrence index.
-    """
-
-    rings: dict[str, bytes]
-    edges: EdgeView
-    counts: EventCounts
     options: EventOptions
 
 
@@ -253,15 +239,21 @@ class EventTable:
         self._dirty.current.update(self._rings)
         self.index.mark_all_changed()
 
-    def pin(self) -> EventView:
-        """Return all events as they are now; `index.release` ends it. Cost: one pointer a context."""
-        return EventView(dict(self._rings), self.index.pin(), self.counts, self.options)
-
     def freeze(self) -> FrozenEvents:
-        """Return the events as they are now, with what changed; `release` it when it is sealed."""
+        """Return the events as they are now, with what changed; `release` the index when it is sealed."""
+        return self._frozen(self._dirty.freeze(), self.index.freeze())
+
+    def peek(self) -> FrozenEvents:
+        """Return all events as they are now, for a reader; `release` the index when it was read.
+
+        Cost: one pointer a context.
+        """
+        return self._frozen(DirtyContexts((dict(self._rings),)), self.index.peek())
+
+    def _frozen(self, contexts: DirtyContexts, edges: FrozenEdges) -> FrozenEvents:
         return FrozenEvents(
-            self._dirty.freeze(),
-            self.index.freeze(),
+            contexts,
+            edges,
             list(self._recent_adds.items()),
             list(self._last_scores.items()),
             self.counts,

@@ -250,6 +250,21 @@ class StateTable:
         """Return the rows that exist now and where those begin that no settled checkpoint holds."""
         return FrozenState(self, self._settled_row + 1, self._row_count, self._live_count)
 
+    def peek(self) -> FrozenState:
+        """Return all rows that exist now, for a reader."""
+        return FrozenState(self, 1, self._row_count, self._live_count)
+
+    def first_row_after(self, commit_ts: int) -> int:
+        """Return the first row that a later commit wrote; one more than there are rows if none did."""
+        low, high = 1, self._row_count + 1
+        while low < high:
+            middle = (low + high) // 2
+            if _ROW.unpack_from(*self._place(middle))[0] > commit_ts:
+                high = middle
+            else:
+                low = middle + 1
+        return low
+
     def settle(self, frozen: FrozenState) -> None:
         """Note that a checkpoint holds all rows up to the frozen end."""
         self._settled_row = frozen.end
