@@ -31,7 +31,6 @@ from recollect.database.stores import EventStore, VectorStore
 from recollect.database.syncer import Syncer
 from recollect.database.transaction import Transaction
 from recollect.database.transactions import Transactions
-from recollect.database.view import DatabaseView
 from recollect.errors import AccessError, RecollectError, RepositoryNotFoundError, RequestError
 from recollect.repository.repository import Repository, create_repository, open_repository
 from recollect.storage.base import ObjectStore
