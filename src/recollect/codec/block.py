@@ -25,11 +25,8 @@ FLOAT16 = 2
 BFLOAT16 = 3
 PLANES = 4
 
-STREAM_COUNTS = {PLAIN: 1, SPLIT: 3, FLOAT16: 2, BFLOAT16: 2, PLANES: 4}
-"""Streams of an array by its encoding; SPLIT of float16 elements has two (`stream_count`)."""
-
-WORTH_MATCHING = 0.8
-"""Whole values are searched for repeats if a sample promises this share of what planes take."""
+_STREAM_COUNTS = {(PLAIN, 1): 1, (SPLIT, 4): 3, (SPLIT, 2): 2, (FLOAT16, 4): 2, (BFLOAT16, 4): 2}
+"""Streams of an array by its encoding and the bytes of an element."""
 
 _DIRECTORY = struct.Struct("<II")
 ALIGNMENT = 8
@@ -40,11 +37,6 @@ class Piece(NamedTuple):
 
     encoding: int
     streams: list[tuple[int, Bytes]]
-
-    @property
-    def stored_size(self) -> int:
-        """Return the bytes that the streams take."""
-        return sum(len(data) for _, data in self.streams)
 
 
 class _Scratch(threading.local):
@@ -68,44 +60,40 @@ def encode_floats(values: npt.NDArray[np.generic]) -> Piece:
 
     The streams may lie in scratch memory: they are valid until this thread's next call.
     """
-    raw = values.view(np.uint8)
     if values.dtype.itemsize == 1:
-        return Piece(PLAIN, [stream.encode_plane(raw)])
-    piece = _encode_halves(values.view(np.uint16)) if values.dtype.itemsize == 2 else _encode_words(values)
-    if stream.repeats_ratio(raw) * len(raw) < WORTH_MATCHING * piece.stored_size:
-        plain = Piece(PLAIN, [stream.encode_repetitive(raw)])
-        if plain.stored_size < piece.stored_size:
-            return plain
-    return piece
+        return Piece(PLAIN, [stream.encode_noisy(values.view(np.uint8))])
+    if values.dtype.itemsize == 2:
+        return _encode_halves(values.view(np.uint16))
+    return _encode_words(values.view(np.uint32))
 
 
 def decode_floats(encoding: int, streams: list[tuple[int, Bytes]], target: npt.NDArray[np.generic]) -> None:
-    """Decode elements into `target`. Shapes: target (n,), C-contiguous, of the element type."""
+    """Decode elements into `target`; `stream_count` knows the encoding.
+
+    Shapes: target (n,), C-contiguous, of the element type.
+    """
     count, width = len(target), target.dtype.itemsize
+    low = stream.decode_stream(*streams[0], 2 * count if (encoding, width) == (SPLIT, 4) else count)
     if encoding == PLAIN:
-        target.view(np.uint8)[:] = stream.decode_stream(*streams[0], count * width)
-    elif encoding == SPLIT and width == 4:
-        low = stream.decode_stream(*streams[0], 2 * count).view("<u2")
-        middle = stream.decode_stream(*streams[1], count)
-        exponents = stream.decode_stream(*streams[2], count)
-        planes.join_words(low, middle, exponents, target.view(np.uint32))
-    elif encoding == SPLIT and width == 2:
-        planes.join_halves(*_byte_planes(streams, count), target.view(np.uint16))
-    elif encoding == BFLOAT16 and width == 4:
-        planes.join_upper(*_byte_planes(streams, count), target.view(np.uint32))
-    elif encoding == FLOAT16 and width == 4:
-        planes.join_float16(*_byte_planes(streams, count), target.view(np.uint32))
+        target.view(np.uint8)[:] = low
+        return
+    middle = stream.decode_stream(*streams[1], count)
+    if encoding == BFLOAT16:
+        planes.join_upper(low, middle, target.view(np.uint32))
+    elif encoding == FLOAT16:
+        planes.join_float16(low, middle, target.view(np.uint32))
+    elif width == 2:
+        planes.join_halves(low, middle, target.view(np.uint16))
     else:
-        raise IntegrityError(
-            f"a vector column's block has encoding {encoding}, unknown for {width}-byte elements"
-        )
+        exponents = stream.decode_stream(*streams[2], count)
+        planes.join_words(low.view("<u2"), middle, exponents, target.view(np.uint32))
 
 
 def encode_integers(values: npt.NDArray[np.uint32]) -> Piece:
     """Encode counts or index deltas as four byte planes. Shapes: (n,) uint32."""
     rows = np.empty((4, len(values)), dtype=np.uint8)
     planes.split_bytes(values, rows)
-    return Piece(PLANES, [stream.encode_plane(row) for row in rows])
+    return Piece(PLANES, [stream.encode_skewed(row) for row in rows])
 
 
 def decode_integers(streams: list[tuple[int, Bytes]], count: int) -> npt.NDArray[np.uint32]:
@@ -114,12 +102,16 @@ def decode_integers(streams: list[tuple[int, Bytes]], count: int) -> npt.NDArray
 
 
 def stream_count(encoding: int, width: int) -> int:
-    """Return how many streams an array of `width`-byte elements has in this encoding."""
-    if encoding == SPLIT and width == 2:
-        return 2
-    if encoding not in (PLAIN, SPLIT, FLOAT16, BFLOAT16):
-        raise IntegrityError(f"a vector column's block has the unknown encoding {encoding}")
-    return STREAM_COUNTS[encoding]
+    """Return how many streams an array of `width`-byte elements has in this encoding.
+
+    Raises:
+        IntegrityError: There is no such encoding of such elements.
+    """
+    if (encoding, width) not in _STREAM_COUNTS:
+        raise IntegrityError(
+            f"a vector column's block has encoding {encoding}, unknown for {width}-byte elements"
+        )
+    return _STREAM_COUNTS[encoding, width]
 
 
 def join_streams(pieces: list[Piece]) -> list[Bytes]:
@@ -149,22 +141,20 @@ def cut_streams(data: Bytes, count: int) -> list[tuple[int, Bytes]]:
     return streams
 
 
-def _encode_words(values: npt.NDArray[np.generic]) -> Piece:
-    words = values.view(np.uint32)
+def _encode_words(words: npt.NDArray[np.uint32]) -> Piece:
     count = len(words)
     bits_seen = int(np.bitwise_or.reduce(words)) if count else 0
     scratch = _SCRATCH.take(4 * count)
     middle, exponents = scratch[2 * count : 3 * count], scratch[3 * count :]
     if planes.is_bfloat16(bits_seen):
         planes.split_upper(words, middle, exponents)
-        return Piece(BFLOAT16, [stream.encode_plane(middle), stream.encode_plane(exponents)])
+        return _two_planes(BFLOAT16, middle, exponents)
     if planes.may_be_float16(bits_seen) and planes.split_float16(words, middle, exponents):
-        return Piece(FLOAT16, [stream.encode_plane(middle), stream.encode_plane(exponents)])
+        return _two_planes(FLOAT16, middle, exponents)
     low = scratch[: 2 * count]
     planes.split_words(words, low.view("<u2"), middle, exponents)
-    return Piece(
-        SPLIT, [stream.encode_plane(low), stream.encode_plane(middle), stream.encode_plane(exponents)]
-    )
+    streams = [stream.encode_noisy(low), stream.encode_noisy(middle), stream.encode_skewed(exponents)]
+    return Piece(SPLIT, streams)
 
 
 def _encode_halves(halves: npt.NDArray[np.uint16]) -> Piece:
@@ -172,8 +162,8 @@ def _encode_halves(halves: npt.NDArray[np.uint16]) -> Piece:
     scratch = _SCRATCH.take(2 * count)
     low, high = scratch[:count], scratch[count:]
     planes.split_halves(halves, low, high)
-    return Piece(SPLIT, [stream.encode_plane(low), stream.encode_plane(high)])
+    return _two_planes(SPLIT, low, high)
 
 
-def _byte_planes(streams: list[tuple[int, Bytes]], count: int) -> tuple[Bytes, Bytes]:
-    return stream.decode_stream(*streams[0], count), stream.decode_stream(*streams[1], count)
+def _two_planes(encoding: int, low: Bytes, high: Bytes) -> Piece:
+    return Piece(encoding, [stream.encode_noisy(low), stream.encode_skewed(high)])

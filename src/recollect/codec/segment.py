@@ -63,6 +63,7 @@ def encode_segment(changes: pa.RecordBatch | pa.Table, schema: CollectionSchema)
     """
     table = pa.table(changes) if isinstance(changes, pa.Table) else pa.Table.from_batches([changes])
     assert table.schema.names == columns.change_schema(schema).names, "columns of change_schema"
+    assert table.num_rows, "at least one row"
     table = table.combine_chunks()
     keys = _single(table, columns.KEY)
     _assert_changes(table, keys, schema)
@@ -225,7 +226,7 @@ class SegmentReader:
 
 def _single(table: pa.Table, name: str) -> pa.Array:
     chunks = table.column(name)
-    assert chunks.num_chunks == 1, "at least one row, and less than 2 GiB in a column"
+    assert chunks.num_chunks == 1, "less than 2 GiB in a column"
     return chunks.chunk(0)
 
 

@@ -2,8 +2,9 @@
 
 Whether a stream is compressed is decided from a sample of 8 KiB, so data that does not
 compress costs a few microseconds; the decision changes the size, never the values.
-The compressor hardly looks for matches (strategy fast, hash of 64 entries): planes of
-vectors have a skewed distribution and no repeats, so its Huffman coder is all that pays.
+For exponents the compressor hardly looks for matches (strategy fast, hash of 64 entries): they
+have a skewed distribution and no repeats, so its Huffman coder is all that pays. Mantissas are
+noise, unless whole vectors repeat; there a larger hash finds them.
 Format: docs/format.md#vector-column
 """
 
@@ -25,9 +26,6 @@ ZSTD = 1
 SAMPLE_SIZE = 8192
 """Bytes probed before a stream is compressed whole: one page of a plane, 4 to 10 microseconds."""
 
-REPEATS_SAMPLE_SIZE = 16384
-"""Bytes probed for repeated values: 10 rows of 384 float32, 15 microseconds."""
-
 EXPANSION_MAX = 40_000
 """No zstd frame unpacks to more than this many times its size: 4 bytes may stand for 128 KiB."""
 
@@ -37,39 +35,37 @@ class _Compressors(threading.local):
 
     def __init__(self) -> None:
         # Source of the parameters: measured on text embeddings, docs/decisions/0030-vector-columns.md
-        entropy = zstandard.ZstdCompressionParameters(
-            strategy=zstandard.STRATEGY_FAST,
-            window_log=18,
-            hash_log=6,
-            chain_log=6,
-            min_match=7,
-            write_content_size=True,
-        )
-        self.entropy = zstandard.ZstdCompressor(compression_params=entropy)
-        self.matching = zstandard.ZstdCompressor(level=1, write_content_size=True)
+        self.entropy = _compressor(hash_log=6)
+        self.matching = _compressor(hash_log=14)
         self.decompressor = zstandard.ZstdDecompressor()
+
+
+def _compressor(hash_log: int) -> zstandard.ZstdCompressor:
+    parameters = zstandard.ZstdCompressionParameters(
+        strategy=zstandard.STRATEGY_FAST,
+        window_log=18,
+        hash_log=hash_log,
+        chain_log=6,
+        min_match=7,
+        write_content_size=True,
+    )
+    return zstandard.ZstdCompressor(compression_params=parameters)
 
 
 _COMPRESSORS = _Compressors()
 
 
-def encode_plane(plane: Bytes) -> tuple[int, Bytes]:
-    """Encode bytes of a skewed distribution; return the stream's codec and stored bytes.
+def encode_skewed(plane: Bytes) -> tuple[int, Bytes]:
+    """Encode bytes of a skewed distribution, as exponents are; return the stream's codec and stored bytes.
 
     The result may be the argument itself. Shapes: (n,) uint8, C-contiguous.
     """
     return _encode(plane, _COMPRESSORS.entropy)
 
 
-def encode_repetitive(data: Bytes) -> tuple[int, Bytes]:
-    """Encode bytes that may repeat earlier ones (whole values); like `encode_plane` else."""
-    return _encode(data, _COMPRESSORS.matching)
-
-
-def repeats_ratio(data: Bytes) -> float:
-    """Return what the first bytes compress to, as a share of their size, when repeats are looked for."""
-    sample = data[:REPEATS_SAMPLE_SIZE]
-    return len(_COMPRESSORS.matching.compress(sample.data)) / max(len(sample), 1)
+def encode_noisy(plane: Bytes) -> tuple[int, Bytes]:
+    """Encode bytes that compress only where values repeat, as mantissas do; else like `encode_skewed`."""
+    return _encode(plane, _COMPRESSORS.matching)
 
 
 def decode_stream(codec: int, stored: Bytes, size: int) -> Bytes:
@@ -98,9 +94,14 @@ def decode_stream(codec: int, stored: Bytes, size: int) -> Bytes:
 
 
 def _encode(data: Bytes, compressor: zstandard.ZstdCompressor) -> tuple[int, Bytes]:
-    middle = (len(data) // 2) // SAMPLE_SIZE * SAMPLE_SIZE
-    sample = data[middle : middle + SAMPLE_SIZE]
-    if len(compressor.compress(sample.data)) >= len(sample):
+    if len(data) > SAMPLE_SIZE and not _promises(data, compressor):
         return STORED, data
     packed = np.frombuffer(compressor.compress(data.data), dtype=np.uint8)
     return (ZSTD, packed) if len(packed) < len(data) else (STORED, data)
+
+
+def _promises(data: Bytes, compressor: zstandard.ZstdCompressor) -> bool:
+    """Say whether a sample from the middle gets smaller."""
+    middle = (len(data) // 2) // SAMPLE_SIZE * SAMPLE_SIZE
+    sample = data[middle : middle + SAMPLE_SIZE]
+    return len(compressor.compress(sample.data)) < len(sample)
