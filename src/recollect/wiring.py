@@ -14,6 +14,7 @@ from recollect.clock import Clock, SystemClock
 from recollect.engines.base import Source, Target
 from recollect.engines.edge.source import EdgeSource
 from recollect.engines.edge.target import EdgeTarget
+from recollect.engines.embedded import open_embedded_source, open_embedded_target
 from recollect.engines.memory import open_memory
 from recollect.engines.qdrant.source import QdrantSource
 from recollect.engines.qdrant.target import QdrantTarget
@@ -28,9 +29,9 @@ from recollect.values.event import Note, OnEvent, ignore_events
 from recollect.values.ulid import RandomBytes, new_ulid
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
-_ENGINE_FORMS = "edge:///path or a path, qdrant://host:6334, http://host:6333, memory:NAME"
+_ENGINE_FORMS = "edge:///path or a path, qdrant://host:6334, http://host:6333, recollect:///path, memory:NAME"
 _QDRANT_SCHEMES = frozenset({"qdrant", "qdrants", "http", "https"})
-_ENGINE_SCHEMES = _QDRANT_SCHEMES | {"edge", "memory"}
+_ENGINE_SCHEMES = _QDRANT_SCHEMES | {"edge", "memory", "recollect"}
 _CLOUD_SCHEMES = frozenset({"s3", "gs", "az"})
 
 Secrets = Callable[[str], str | None]
@@ -97,6 +98,8 @@ def open_source(url: str, context: Context, on_event: OnEvent = ignore_events) -
         return EdgeSource(path, name, context.new_id)
     if scheme == "memory":
         return open_memory(url.partition(":")[2])
+    if scheme == "recollect":
+        return open_embedded_source(_database_path(url), url)
     if scheme in _QDRANT_SCHEMES:
         return QdrantSource(url, secrets=context.secrets, clock=context.clock, on_event=on_event)
     raise _unknown(url)
@@ -110,6 +113,8 @@ def open_target(url: str, context: Context) -> Target:
         return EdgeTarget(path, context.new_id)
     if scheme == "memory":
         return open_memory(url.partition(":")[2])
+    if scheme == "recollect":
+        return open_embedded_target(_database_path(url), url)
     if scheme in _QDRANT_SCHEMES:
         return QdrantTarget(url, secrets=context.secrets, clock=context.clock, new_id=context.new_id)
     raise _unknown(url)
@@ -131,6 +136,15 @@ def _scheme(url: str) -> str:
             raise RequestError("the URL of a database is empty", f"give one of: {_ENGINE_FORMS}")
         return "edge"
     return match[0][:-1].lower()
+
+
+def _database_path(url: str) -> str:
+    path = url.partition(":")[2].removeprefix("//")
+    if not path:
+        raise RequestError(
+            f"{url!r} names no directory", "write three slashes: recollect:///path/of/the/database"
+        )
+    return path
 
 
 def _edge_place(url: str) -> tuple[Path, str]:

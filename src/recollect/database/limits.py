@@ -30,6 +30,11 @@ def check_name(what: str, name: str) -> str:
         raise RequestError(f"{what} must be text, got {type(name).__name__}")
     if not name:
         raise RequestError(f"{what} must not be empty")
+    return check_text(what, name)
+
+
+def check_text(what: str, name: str) -> str:
+    """Return the text if it can be stored: at most `NAME_BYTES_MAX` bytes; it may be empty."""
     try:
         size = len(name.encode("utf-8"))
     except UnicodeEncodeError as error:

@@ -16,6 +16,7 @@ from recollect.database.limits import (
     check_integer,
     check_matrix,
     check_name,
+    check_text,
     encode_value,
 )
 from recollect.errors import RequestError
@@ -68,7 +69,7 @@ class EventContent(NamedTuple):
 
 def record_keys(ids: Sequence[RecordId]) -> list[bytes]:
     """Encode ids; RequestError for what is no id."""
-    return [encode_key(check_name("an id", one) if isinstance(one, str) else one) for one in ids]
+    return [encode_key(check_text("an id", one) if isinstance(one, str) else one) for one in ids]
 
 
 def encode_metadata(metadata: Sequence[Mapping[str, Any] | bytes | None], count: int) -> list[bytes | None]:

@@ -26,6 +26,9 @@ class EngineFeatures(msgspec.Struct, frozen=True, kw_only=True):
         absent_payload: A record without payload differs from one with an empty payload.
         aliases: Collections can have other names.
         collection_count_max: How many collections one engine holds; None is any number.
+        metrics: How dense vectors can compare.
+        vector_count_max: Named vectors of one collection; None is any number.
+        absent_vectors: A record may lack a vector.
     """
 
     id_types: frozenset[str] = frozenset({"integer", "uuid"})
@@ -35,6 +38,9 @@ class EngineFeatures(msgspec.Struct, frozen=True, kw_only=True):
     absent_payload: bool = False
     aliases: bool = True
     collection_count_max: int | None = None
+    metrics: frozenset[str] = frozenset({"cosine", "dot", "euclid", "manhattan"})
+    vector_count_max: int | None = None
+    absent_vectors: bool = True
 
 
 class EngineHarness(Protocol):

@@ -76,7 +76,7 @@ def mixed_rows(features: EngineFeatures, seed: int) -> tuple[CollectionSchema, l
         parameters = {"multivector_config": {"comparator": "max_sim"}}
         specs.append(VectorSpec(name="m", kind="multi", dimension=3, metric="dot", parameters=parameters))
     rows = [
-        Row(id=each, payload=_random_payload(random), vectors=_random_vectors(random, specs))
+        Row(id=each, payload=_random_payload(random), vectors=_random_vectors(random, specs, features))
         for each in _random_ids(random, features)
     ]
     return schema_of(*specs), rows
@@ -102,10 +102,12 @@ def _random_payload(random: np.random.Generator) -> dict[str, Any]:
     return chosen
 
 
-def _random_vectors(random: np.random.Generator, specs: list[VectorSpec]) -> dict[str, Any]:
+def _random_vectors(
+    random: np.random.Generator, specs: list[VectorSpec], features: EngineFeatures
+) -> dict[str, Any]:
     vectors: dict[str, Any] = {}
     for spec in specs:
-        if random.random() < 0.2:
+        if random.random() < 0.2 and features.absent_vectors:
             continue
         if spec.kind == "sparse":
             indices = random.choice(1000, size=int(random.integers(1, 20)), replace=False)
