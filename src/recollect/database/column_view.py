@@ -2,7 +2,7 @@
 
 Taking one copies no record: slots of vectors are pinned, columns of the co-occurrence index are
 shared until they are written, and a context costs one pointer. While it is held, freed slots pile up.
-`view.DatabaseView` gives the same as records, in key order, for backups.
+`collections.HeldDatabase` gives the same as records, in key order, for backups.
 """
 
 from __future__ import annotations
