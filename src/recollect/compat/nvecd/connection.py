@@ -91,7 +91,8 @@ class Connection(asyncio.Protocol):
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the client."""
+        """Forget the client; why it went does not matter."""
+        del exc
         self._transport = None
         self._pending.clear()
         self._host.note_buffered(-self._buffered)

@@ -21,12 +21,12 @@ from recollect.compat.nvecd.snapshot.content import (
 from recollect.compat.nvecd.snapshot.encode import INTEGER_MAX, VectorChunk
 from recollect.compat.nvecd.snapshot.layout import EDGES, EVENTS, EXTRA, METADATA, VECTORS
 from recollect.compat.nvecd.snapshot.write import Store
-from recollect.database.cooccurrence import EdgeView
-from recollect.database.events import EVENT, EventView, ring_ordinal
+from recollect.database.column_view import ColumnView
+from recollect.database.cooccurrence import FrozenEdges
+from recollect.database.events import EVENT, ring_ordinal
 from recollect.database.stage import DEFAULT_COLLECTION
 from recollect.database.state import FrozenState
 from recollect.database.vectors import Slots, VectorView
-from recollect.database.view import DatabaseView
 from recollect.values.key import TAG_STRING
 
 ROWS_AT_ONCE = 1024
@@ -62,24 +62,25 @@ def snapshot_config(settings: NvecdSettings) -> SnapshotConfig:
     )
 
 
-def view_counts(view: DatabaseView) -> SnapshotCounts:
+def view_counts(view: ColumnView) -> SnapshotCounts:
     """Count what a snapshot of this view holds."""
     vectors = view.vectors.get(DEFAULT_COLLECTION)
     weights = view.events.edges.weights.to_numpy()
-    stored = sum(len(ring) - _ORDINAL_SIZE for ring in view.events.rings.values()) // EVENT.size
+    rings = view.rings()
+    stored = sum(len(ring) - _ORDINAL_SIZE for ring in rings.values()) // EVENT.size
     return SnapshotCounts(
-        len(view.events.rings),
+        len(rings),
         stored,
         0 if vectors is None else vectors.row_count,
         (int(np.count_nonzero(~np.isnan(weights))) + 1) // 2,
     )
 
 
-def view_stores(view: DatabaseView) -> list[Store]:
+def view_stores(view: ColumnView) -> list[Store]:
     """Return the stores of a snapshot of this view; they read it when they are written."""
     source = _VectorSource(view)
     stores = [
-        Store(EVENTS, lambda: encode.encode_events(event_columns(view.events))),
+        Store(EVENTS, lambda: encode.encode_events(event_columns(view))),
         Store(EDGES, lambda: encode.encode_edges(edge_columns(view.events.edges))),
         Store(VECTORS, lambda: encode.encode_vectors(source.dimension, len(source.slots), source.chunks())),
         Store(METADATA, source.metadata_pieces),
@@ -96,20 +97,21 @@ def view_stores(view: DatabaseView) -> list[Store]:
     return stores
 
 
-def event_columns(events: EventView) -> EventColumns:
+def event_columns(view: ColumnView) -> EventColumns:
     """Bring all rings into columns, contexts in the order of their last event."""
-    contexts = sorted(events.rings, key=lambda name: ring_ordinal(events.rings[name]))
-    parts = [events.rings[name][_ORDINAL_SIZE:] for name in contexts]
+    rings, edges = view.rings(), view.events.edges
+    contexts = sorted(rings, key=lambda name: ring_ordinal(rings[name]))
+    parts = [rings[name][_ORDINAL_SIZE:] for name in contexts]
     packed = np.frombuffer(b"".join(parts), dtype=_RING)
     rows = np.empty(len(packed), dtype=EVENT_ROW)
     for field in EVENT_ROW.names or ():
         rows[field] = packed[field]
     sizes = np.fromiter((len(part) // EVENT.size for part in parts), np.int64, len(parts))
-    names = events.edges.names[: events.edges.item_count]
+    names = edges.names[: edges.item_count]
     return EventColumns(names, contexts, sizes, packed["item"].copy(), rows)
 
 
-def edge_columns(edges: EdgeView) -> EdgeColumns:
+def edge_columns(edges: FrozenEdges) -> EdgeColumns:
     """Bring the co-occurrence index into columns, by source."""
     weights = edges.weights.to_numpy()
     live = np.flatnonzero(~np.isnan(weights))
@@ -128,7 +130,7 @@ def edge_columns(edges: EdgeView) -> EdgeColumns:
 class _VectorSource:
     """The default collection of a view: its rows with text ids, and what is left over."""
 
-    def __init__(self, view: DatabaseView) -> None:
+    def __init__(self, view: ColumnView) -> None:
         found = view.vectors.get(DEFAULT_COLLECTION)
         self._view: VectorView | None = found
         schema = view.schemas.get(DEFAULT_COLLECTION)
@@ -212,7 +214,7 @@ def _vector_rows(view: VectorView, slots: Slots) -> list[VectorRow]:
     ]
 
 
-def _other_collections(view: DatabaseView) -> Iterator[CollectionRows]:
+def _other_collections(view: ColumnView) -> Iterator[CollectionRows]:
     for name, found in view.vectors.items():
         if name != DEFAULT_COLLECTION:
             spec = view.schemas[name].vectors[0]

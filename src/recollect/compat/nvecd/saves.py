@@ -22,7 +22,7 @@ from recollect.compat.nvecd.snapshot.layout import FORMAT_LIMITS, NVECD_LIMITS, 
 from recollect.compat.nvecd.snapshot.write import Written, write_snapshot
 from recollect.compat.nvecd.snapshot_directory import write_private
 from recollect.database import Database
-from recollect.database.view import DatabaseView
+from recollect.database.column_view import ColumnView
 from recollect.errors import ConflictError, RecollectError
 
 SaveState: TypeAlias = Literal["idle", "in_progress", "completed", "failed"]
@@ -89,7 +89,7 @@ class Saver:
         """
         with self._gate.saving_locked():
             sequence = 0 if self._log is None else self._log.sequence
-            with self._database.view() as view:
+            with self._database.column_view() as view:
                 return self._write(path, view, sequence), view_counts(view)
 
     def save_from_view(self, path: Path) -> tuple[Written, SnapshotCounts]:
@@ -121,9 +121,7 @@ class Saver:
         if thread is not None:
             thread.join(timeout_s)
 
-    def _run(
-        self, path: Path, view: DatabaseView, sequence: int, when_done: Callable[[], None] | None
-    ) -> None:
+    def _run(self, path: Path, view: ColumnView, sequence: int, when_done: Callable[[], None] | None) -> None:
         started = self._status
         problem = ""
         try:
@@ -142,14 +140,14 @@ class Saver:
         if when_done is not None and not problem:
             when_done()
 
-    def _take_view(self) -> tuple[DatabaseView, int]:
+    def _take_view(self) -> tuple[ColumnView, int]:
         """Take a view and the log's position at the same moment: between two writes."""
         if self._log is None:
-            return self._database.view(), 0
+            return self._database.column_view(), 0
         with self._gate.writing:
-            return self._database.view(), self._log.sequence
+            return self._database.column_view(), self._log.sequence
 
-    def _write(self, path: Path, view: DatabaseView, sequence: int) -> Written:
+    def _write(self, path: Path, view: ColumnView, sequence: int) -> Written:
         written = write_private(
             path,
             lambda descriptor: write_snapshot(

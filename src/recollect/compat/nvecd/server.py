@@ -56,6 +56,7 @@ class LineServer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._servers: list[asyncio.AbstractServer] = []
+        self._idle = asyncio.Event()
         self.port = 0
 
     def start(self) -> None:
@@ -175,8 +176,8 @@ class LineServer:
         if api.unix_socket.path:
             self._remove_socket()
             unix = await loop.create_unix_server(connect, api.unix_socket.path, backlog=_BACKLOG)
-            Path(api.unix_socket.path).chmod(0o600)  # who may open the file may do everything
             self._servers.append(unix)
+            _make_private(api.unix_socket.path)
 
     async def _drain(self) -> None:
         for server in self._servers:
@@ -185,11 +186,19 @@ class LineServer:
             connection.drain()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._settings.performance.shutdown_timeout_ms / 1000
-        while loop.time() < deadline and not all(one.is_idle for one in self._connections):
-            await asyncio.sleep(_DRAIN_POLL_S)
+        self._idle = asyncio.Event()
+        loop.call_soon(self._watch, loop, deadline)
+        await self._idle.wait()
         for connection in list(self._connections):
             connection.abort()
         await asyncio.sleep(0)
+
+    def _watch(self, loop: asyncio.AbstractEventLoop, deadline_s: float) -> None:
+        """Look now and then whether everything was answered, or time is up."""
+        if loop.time() >= deadline_s or all(one.is_idle for one in self._connections):
+            self._idle.set()
+        else:
+            loop.call_later(_DRAIN_POLL_S, self._watch, loop, deadline_s)
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         """Hang up on clients of whom nothing was heard for too long."""
@@ -210,3 +219,8 @@ class LineServer:
                     f"api.unix_socket.path: {path} exists and is not a socket", "choose another path"
                 )
             Path(path).unlink()
+
+
+def _make_private(path: str) -> None:
+    """Let only the owner connect: who may open the socket may do everything."""
+    Path(path).chmod(0o600)
