@@ -25,8 +25,12 @@ def driver() -> Driver:
 
 @pytest.fixture
 def filled(driver: Driver) -> Driver:
-    """Return a driver with two collections and three snapshots."""
-    rows = [Row(id=each, payload={"n": each}, vectors={"": [1.0, float(each)]}) for each in range(30)]
+    """Return a driver with two collections and three snapshots, of which the last list several runs."""
+    noise = np.random.default_rng(1)
+    rows = [
+        Row(id=each, payload={"n": each, "text": noise.bytes(400).hex()}, vectors={"": [1.0, float(each)]})
+        for each in range(30)
+    ]
     driver.create("docs", SOME_VECTORS, rows)
     driver.create(
         "more", EVERY_VECTOR, [Row(id="a", vectors={"bytes": [0, 1, 2, 255]}), Row(id="b", payload=None)]

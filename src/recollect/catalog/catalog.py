@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
 from recollect.codec.document import open_document, seal_document
 from recollect.codec.snapshot import decode_snapshot, encode_snapshot
-from recollect.errors import ConflictError, IntegrityError, NotFoundError, RequestError
+from recollect.errors import (
+    ConflictError,
+    FormatVersionError,
+    IntegrityError,
+    NotFoundError,
+    RequestError,
+)
 from recollect.repository import layout
 from recollect.repository.garbage import Marks
 from recollect.repository.lease import Lease
 from recollect.repository.repository import Repository
 from recollect.values.snapshot import Snapshot
+from recollect.values.ulid import is_ulid
 
 ID_PREFIX_LENGTH_MIN = 4
 # Inside the class, `list` is the method.
 Snapshots = list[Snapshot]
 Ids = list[str]
 
+_GIVE_UP = (
+    "put that file back from a copy of the repository, or move it away to give this one snapshot up; "
+    "the others do not need it"
+)
 _RELATIVE = re.compile(r"latest(?:~([0-9]+))?")
 _TAG = re.compile(r"[^\s,]{1,64}")
 
@@ -35,11 +46,11 @@ class Catalog:
         """Make a snapshot exist; all its objects must have been put under `lease`. Returns its bytes.
 
         Atomic: a crash leaves it committed or absent. If the lease was revoked while this process
-        stood still, a garbage collection may have deleted objects that only this snapshot lists;
-        then it is taken back, unless all of them are there.
+        stood still, a garbage collection may have deleted objects that only this snapshot lists, or may be
+        about to; then it is not committed, or taken back.
 
         Raises:
-            ConflictError: The lease was lost and objects with it.
+            ConflictError: The lease was lost.
         """
         encoded = seal_document(encode_snapshot(snapshot))
         lease.assert_held()
@@ -47,10 +58,8 @@ class Catalog:
         try:
             lease.assert_held()
         except ConflictError:
-            missing = self._missing_objects(snapshot)
-            if missing:
-                self.forget(snapshot.id)
-                raise
+            self.forget(snapshot.id)
+            raise
         return len(encoded)
 
     def list(self) -> Snapshots:
@@ -101,6 +110,13 @@ class Catalog:
             raise self._not_found(identity, "it may have been forgotten")
         return snapshot
 
+    def read_committed(self, identity: str) -> Snapshot:
+        """Read one snapshot as it was committed, without the tags that came later."""
+        snapshot = self._read_committed(identity)
+        if snapshot is None:
+            raise self._not_found(identity, "it may have been forgotten")
+        return snapshot
+
     def tag(self, identity: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Snapshot:
         """Change the tags of a snapshot and return it. The snapshot object itself is never rewritten.
 
@@ -114,8 +130,9 @@ class Catalog:
             wanted = tuple(sorted((set(tags) | added) - removed))
             if wanted != tags:
                 try:
+                    record = _TagRecord(identity, revision + 1, wanted)
                     self.repository.store.put_if_absent(
-                        layout.tags_key(identity, revision + 1), _encode_tags(identity, wanted)
+                        layout.tags_key(identity, record.revision), _encode_tags(record)
                     )
                 except ConflictError:
                     continue  # another revision came first: apply the change to that one
@@ -135,47 +152,85 @@ class Catalog:
         identities = self.ids()
         objects: set[str] = set()
         for identity in identities:
-            snapshot = self.read(identity)
+            snapshot = self.read_committed(identity)
             objects.update(reference.digest for reference in snapshot.objects())
         return Marks(snapshots=frozenset(identities), objects=frozenset(objects))
 
     def drop_orphan_tags(self) -> None:
-        """Remove tag objects whose snapshot is gone."""
-        known = set(self.ids())
+        """Remove tag objects whose snapshot is gone.
+
+        Each owner is asked for by itself: a listing that is short or older than the tags must not
+        make an orphan of them.
+        """
         owners = {item.key.split("/")[1] for item in self.repository.store.list(layout.TAGS)}
-        for identity in sorted(owners - known):
-            self._drop_tags(identity)
+        for identity in sorted(filter(is_ulid, owners)):
+            if not self._exists(identity):
+                self._drop_tags(identity)
+
+    def damaged_tags(self) -> Iterator[tuple[str, IntegrityError]]:
+        """Yield every revision of tags, older ones included, that is damaged or missing, and what it has."""
+        owner, expected = "", 1
+        for item in self.repository.store.list(layout.TAGS):
+            try:
+                snapshot, revision = layout.tags_revision(item.key)
+                missing = range(expected if snapshot == owner else 1, revision)
+                if missing and self._exists(snapshot):
+                    yield layout.tags_key(snapshot, missing[0]), IntegrityError("it is missing")
+                owner, expected = snapshot, revision + 1
+                _decode_tags(item.key, self.repository.store.get(item.key))
+            except NotFoundError:
+                continue  # its snapshot was forgotten meanwhile
+            except IntegrityError as error:
+                yield item.key, error
 
     def _drop_tags(self, identity: str) -> None:
         for item in list(self.repository.store.list(layout.tags_prefix(identity))):
             self.repository.store.delete(item.key)
 
+    def _exists(self, identity: str) -> bool:
+        try:
+            self.repository.store.size(layout.snapshot_key(identity))
+        except NotFoundError:
+            return False
+        return True
+
     def _read(self, identity: str) -> Snapshot | None:
+        snapshot = self._read_committed(identity)
+        if snapshot is None:
+            return None
+        return msgspec.structs.replace(snapshot, tags=self._tags(snapshot)[1])
+
+    def _read_committed(self, identity: str) -> Snapshot | None:
         key = layout.snapshot_key(identity)
         try:
             encoded = self.repository.store.get(key)
         except NotFoundError:
             return None
+        place = f"{key} in {self.repository.url}"
         try:
             snapshot = decode_snapshot(open_document(encoded))
+        except FormatVersionError as error:
+            raise FormatVersionError(f"{place}: {error}", error.next_step) from error
         except IntegrityError as error:
-            raise IntegrityError(f"{key} in {self.repository.url}: {error}", error.next_step) from error
+            raise IntegrityError(f"{place}: {error}", _GIVE_UP) from error
         if snapshot.id != identity:
-            raise IntegrityError(f"{key} in {self.repository.url} holds the snapshot {snapshot.id}")
-        return msgspec.structs.replace(snapshot, tags=self._tags(snapshot)[1])
+            raise IntegrityError(f"{place} holds the snapshot {snapshot.id}", _GIVE_UP)
+        return snapshot
 
     def _tags(self, snapshot: Snapshot) -> tuple[int, tuple[str, ...]]:
         keys = [item.key for item in self.repository.store.list(layout.tags_prefix(snapshot.id))]
         if not keys:
             return 0, tuple(sorted(snapshot.tags))
         try:
-            encoded = self.repository.store.get(keys[-1])
-            return _decode_tags(keys[-1], encoded, snapshot.id)
+            record = _decode_tags(keys[-1], self.repository.store.get(keys[-1]))
         except (NotFoundError, IntegrityError) as error:
+            if isinstance(error, NotFoundError) and not self._exists(snapshot.id):
+                return 0, tuple(sorted(snapshot.tags))  # forgotten since the listing
             raise IntegrityError(
                 f"{keys[-1]} in {self.repository.url} is damaged: {error}",
                 "delete that file to fall back to the tags before it",
             ) from error
+        return record.revision, record.tags
 
     def _by_prefix(self, selector: str, snapshots: Snapshots) -> Snapshot:
         wanted = selector.lower()
@@ -193,29 +248,26 @@ class Catalog:
             f"list them with `recollect snapshots -r {self.repository.url}`",
         )
 
-    def _missing_objects(self, snapshot: Snapshot) -> Ids:
-        digests = {reference.digest for reference in snapshot.objects()}
-        return [digest for digest in sorted(digests) if self.repository.object_size(digest) is None]
-
 
 class _TagRecord(msgspec.Struct, frozen=True):
     snapshot: str
+    revision: int
     tags: tuple[str, ...]
 
 
-def _encode_tags(identity: str, tags: tuple[str, ...]) -> bytes:
-    return seal_document(msgspec.json.encode(_TagRecord(snapshot=identity, tags=tags)))
+def _encode_tags(record: _TagRecord) -> bytes:
+    return seal_document(msgspec.json.encode(record))
 
 
-def _decode_tags(key: str, encoded: bytes, identity: str) -> tuple[int, tuple[str, ...]]:
+def _decode_tags(key: str, encoded: bytes) -> _TagRecord:
+    """Decode one revision of tags and check that it stands where it belongs."""
     try:
         record = msgspec.json.decode(open_document(encoded), type=_TagRecord)
-        revision = int(key.rsplit("/", 1)[-1].removesuffix(".json"))
-    except (ValueError, msgspec.DecodeError) as error:
+    except msgspec.DecodeError as error:
         raise IntegrityError(f"not a tag record: {error}") from error
-    if record.snapshot != identity:
-        raise IntegrityError(f"it belongs to the snapshot {record.snapshot}")
-    return revision, record.tags
+    if layout.tags_key(record.snapshot, record.revision) != key:
+        raise IntegrityError(f"it is revision {record.revision} of the tags of {record.snapshot}")
+    return record
 
 
 def check_tag(tag: str) -> str:

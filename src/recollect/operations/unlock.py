@@ -18,9 +18,10 @@ def run(
     Removing a living holder's lease is safe for committed snapshots: the backup notices and
     fails instead of committing. "all" is for holders on machines that are no more.
     """
-    keys = [item.key for prefix in (layout.LEASES, layout.FENCES) for item in repository.store.list(prefix)]
+    found = [item.key for prefix in (layout.LEASES, layout.FENCES) for item in repository.store.list(prefix)]
+    keys = [key for key in found if not layout.is_beat(key)]
     if which == "all":
-        for key in keys:
+        for key in found:
             repository.store.delete(key)
         return keys, []
     waiter = Waiter(repository.store, clock, wait_s=0)

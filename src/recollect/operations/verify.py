@@ -18,7 +18,13 @@ import msgspec
 
 from recollect.catalog.catalog import Catalog
 from recollect.engines.base import Source
-from recollect.errors import FormatVersionError, IntegrityError, RecollectError, RequestError
+from recollect.errors import (
+    FormatVersionError,
+    IntegrityError,
+    NotFoundError,
+    RecollectError,
+    RequestError,
+)
 from recollect.operations.scan import digested
 from recollect.pipeline import map_ordered
 from recollect.repository import layout
@@ -193,9 +199,13 @@ def _readable_snapshots(repository: Repository, selector: str) -> tuple[list[Sna
     problems: list[Problem] = []
     for item in repository.store.list(layout.SNAPSHOTS):
         try:
-            snapshots.append(catalog.read(layout.snapshot_id(item.key)))
+            snapshots.append(catalog.read_committed(layout.snapshot_id(item.key)))
+        except NotFoundError:
+            continue  # forgotten since the listing
         except (IntegrityError, FormatVersionError) as error:
             problems.append(_snapshot_problem(item.key, error))
+    for key, damage in catalog.damaged_tags():
+        problems.append(Problem(kind="damaged", what=key, message=f"{key}: {damage}"))
     snapshots.sort(key=lambda snapshot: (snapshot.created_at, snapshot.id))
     return snapshots, problems
 

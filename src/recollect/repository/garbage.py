@@ -21,9 +21,6 @@ from recollect.storage.base import find_debris, remove_debris
 from recollect.values.event import OnEvent, Progress
 from recollect.values.ulid import RandomBytes
 
-CHECK_EVERY = 256
-"""Deletions between two checks that the fence still stands."""
-
 
 class Marks(msgspec.Struct, frozen=True, kw_only=True):
     """What the snapshots of a repository list at one moment."""
@@ -82,7 +79,7 @@ def sweep(
     """Delete what was garbage when planned and still is. A crash leaves some of it for the next run.
 
     Raises:
-        LeaseHeldError: A backup or another sweep did not end within `wait_s`.
+        LeaseHeldError: A backup did not end within `wait_s`.
         ConflictError: Snapshots vanished since the plan, or the fence was revoked.
     """
     with hold_fence(
@@ -97,13 +94,12 @@ def sweep(
                 "if it was forgotten on purpose, run `recollect prune` again",
             )
         deleted_bytes, deleted = 0, 0
-        for number, (key, size) in enumerate(plan.garbage):
-            if number % CHECK_EVERY == 0:
-                fence.assert_held()
+        for done, (key, size) in enumerate(plan.garbage, start=1):
             if layout.object_digest(key) not in marks.objects:
+                # Each time: after a pause a writer may have revoked the fence and rely on the next object.
+                fence.assert_held()
                 repository.store.delete(key)
                 deleted, deleted_bytes = deleted + 1, deleted_bytes + size
-            done = number + 1
             on_event(
                 Progress(
                     stage="delete", subject="garbage", done=done, total=len(plan.garbage), unit="objects"

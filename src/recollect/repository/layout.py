@@ -17,6 +17,7 @@ LEASES = "leases"
 FENCES = "gc"
 
 _DIGEST_LENGTH = 64
+_BEAT = ".beat"
 
 
 def object_key(digest: str) -> str:
@@ -60,9 +61,35 @@ def tags_key(snapshot: str, revision: int) -> str:
     return f"{tags_prefix(snapshot)}/{revision:08d}.json"
 
 
+def tags_revision(key: str) -> tuple[str, int]:
+    """Return the snapshot and the revision that a tags key names.
+
+    Raises:
+        IntegrityError: The key lies among the tags and is none.
+    """
+    _, _, rest = key.partition("/")
+    snapshot, _, name = rest.partition("/")
+    digits = name.removesuffix(".json")
+    if not is_ulid(snapshot) or not digits.isdecimal() or tags_key(snapshot, int(digits)) != key:
+        raise IntegrityError(
+            f"{key!r} is not the name of tags", "move the foreign file out of the repository"
+        )
+    return snapshot, int(digits)
+
+
 def lease_key(lease_id: str) -> str:
     """Return where a writer's lease stands."""
     return f"{LEASES}/{lease_id}.json"
+
+
+def beat_key(holder_key: str) -> str:
+    """Return where the holder of a lease or fence shows that it is alive."""
+    return holder_key.removesuffix(".json") + _BEAT
+
+
+def is_beat(key: str) -> bool:
+    """Tell the beat of a holder from a lease or fence."""
+    return key.endswith(_BEAT)
 
 
 def fence_key(fence_id: str) -> str:

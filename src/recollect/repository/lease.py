@@ -8,11 +8,15 @@ any store whose listings show what was written before:
   back, waits, and starts over;
 - a collector puts its fence, *then* lists leases, and waits until there is none.
 
-Of two that start together, at least one sees the other. Holders beat regularly; one
-that is certainly gone (`process.is_gone`), or whose beat did not change for
-`LEASE_TTL_S` *seen by the waiter's own monotonic clock*, is revoked by deleting its
-key. No wall clock is compared. A holder checks that it still holds before and after
-the step that matters. Format: docs/format.md#leases
+Of two that start together, at least one sees the other. Collectors do not exclude each
+other: what one deletes, the other would delete as well.
+
+Holders beat regularly, at a key of their own: the key that *is* the right is written once, so
+that a holder that was stopped in the middle of a beat cannot bring a revoked right back. One
+that is certainly gone (`process.is_gone`), or whose beat did not change for `LEASE_TTL_S`
+*seen by the waiter's own monotonic clock*, is revoked by deleting its key. No wall clock is
+compared. A holder checks that it still holds before and after the step that matters.
+Format: docs/format.md#leases
 """
 
 from __future__ import annotations
@@ -41,7 +45,6 @@ class LeaseRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     purpose: str
     process: Process
-    beat: int = 0
 
 
 class Lease:
@@ -49,15 +52,14 @@ class Lease:
 
     def __init__(self, store: ObjectStore, key: str, record: LeaseRecord) -> None:
         self._store = store
-        self._record = record
         self._ended = threading.Event()
-        self._lost: RecollectError | None = None
+        self._thread = threading.Thread(target=self._beat, name="lease-beat", daemon=True)
         self.key = key
         store.put(key, msgspec.json.encode(record))
 
     def start_beating(self) -> None:
         """Begin to show life, every `BEAT_INTERVAL_S`, from a daemon thread."""
-        threading.Thread(target=self._beat, name="lease-beat", daemon=True).start()
+        self._thread.start()
 
     def assert_held(self) -> None:
         """Make sure that nobody revoked this lease.
@@ -74,9 +76,12 @@ class Lease:
             ) from error
 
     def release(self) -> None:
-        """Give the right back."""
+        """Give the right back; the beat goes last, so a crash in between leaves no right behind."""
         self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
         self._store.delete(self.key)
+        self._store.delete(layout.beat_key(self.key))
 
     def abandon(self) -> None:
         """Stop showing life and leave the key behind, as a process that died would."""
@@ -88,11 +93,9 @@ class Lease:
             beat += 1
             try:
                 self._store.size(self.key)
-                self._store.put(
-                    self.key, msgspec.json.encode(msgspec.structs.replace(self._record, beat=beat))
-                )
+                self._store.put(layout.beat_key(self.key), b"%d" % beat)
             except NotFoundError:
-                return  # revoked: putting it again would hide that; `assert_held` will tell
+                return  # revoked; `assert_held` will tell
             except RecollectError:
                 continue  # one missed beat; the next may pass
 
@@ -112,11 +115,8 @@ def hold_writer_lease(
     waiter = Waiter(store, clock, wait_s)
     while True:
         lease = Lease(store, layout.lease_key(_new_id(clock, random_bytes)), _record(purpose))
-        try:
+        with _given_back(lease):
             fences = waiter.living(layout.FENCES)
-        except BaseException:
-            lease.abandon()
-            raise
         if not fences:
             break
         lease.release()
@@ -129,19 +129,16 @@ def hold_writer_lease(
 def hold_fence(
     store: ObjectStore, *, purpose: str, clock: Clock, random_bytes: RandomBytes, wait_s: float = WAIT_S
 ) -> Iterator[Lease]:
-    """Hold the sole right to delete unlisted objects until the context ends.
+    """Hold the right to delete unlisted objects until the context ends.
 
     Waits until no writer holds a lease; new writers wait meanwhile.
 
     Raises:
-        LeaseHeldError: Another fence is up, or a writer did not end within `wait_s`.
+        LeaseHeldError: A writer did not end within `wait_s`.
     """
     waiter = Waiter(store, clock, wait_s)
     fence = Lease(store, layout.fence_key(_new_id(clock, random_bytes)), _record(purpose))
     with _held(fence):
-        others = [holder for holder in waiter.living(layout.FENCES) if holder[0] != fence.key]
-        if others:
-            raise _held_by(others, store, "another garbage collection")
         while writers := waiter.living(layout.LEASES):
             waiter.wait(writers, "a backup")
         yield fence
@@ -157,19 +154,25 @@ class Waiter:
         self._store = store
         self._clock = clock
         self._deadline = clock.monotonic() + wait_s
-        self._seen: dict[str, tuple[int, float]] = {}
+        self._seen: dict[str, tuple[bytes, float]] = {}
 
     def living(self, prefix: str) -> list[Holder]:
         """Return the holders that may be alive; keys of those that are gone are deleted."""
         holders = []
-        for item in list(self._store.list(prefix)):
-            record = self._read(item.key)
+        keys = [item.key for item in self._store.list(prefix)]
+        for key in keys:
+            if layout.is_beat(key):
+                continue
+            record = self._read(key)
             if record is None:
                 continue
-            if is_gone(record.process) or self._is_silent(item.key, record.beat):
-                self._store.delete(item.key)
+            if is_gone(record.process) or self._is_silent(key):
+                self._revoke(key)
             else:
-                holders.append((item.key, record))
+                holders.append((key, record))
+        for beat in filter(layout.is_beat, keys):
+            if not any(layout.beat_key(key) == beat for key in keys):
+                self._store.delete(beat)  # of a holder that was revoked, or died while it gave its right back
         return holders
 
     def wait(self, holders: list[Holder], what: str) -> None:
@@ -178,13 +181,21 @@ class Waiter:
             raise _held_by(holders, self._store, what)
         self._clock.sleep(POLL_INTERVAL_S)
 
-    def _is_silent(self, key: str, beat: int) -> bool:
+    def _is_silent(self, key: str) -> bool:
         now = self._clock.monotonic()
-        seen_beat, since = self._seen.get(key, (-1, now))
+        try:
+            beat = self._store.get(layout.beat_key(key))
+        except NotFoundError:
+            beat = b""
+        seen_beat, since = self._seen.get(key, (None, now))
         if seen_beat != beat:
             self._seen[key] = (beat, now)
             return False
         return now - since >= LEASE_TTL_S
+
+    def _revoke(self, key: str) -> None:
+        self._store.delete(key)
+        self._store.delete(layout.beat_key(key))
 
     def _read(self, key: str) -> LeaseRecord | None:
         try:
@@ -201,19 +212,22 @@ class Waiter:
 @contextmanager
 def _held(lease: Lease) -> Iterator[None]:
     lease.start_beating()
+    with _given_back(lease):
+        yield
+    lease.release()
+
+
+@contextmanager
+def _given_back(lease: Lease) -> Iterator[None]:
+    """Give the right back if the block fails, also on Ctrl-C, but never hide what stopped it."""
     try:
         yield
-    except Exception:
-        _release_quietly(lease.release)
-        raise
     except BaseException as error:
-        # Ctrl-C and the like: give the right back if we can, but never hide what stopped us.
-        if isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit)):
+        if isinstance(error, (Exception, KeyboardInterrupt, SystemExit, GeneratorExit)):
             _release_quietly(lease.release)
         else:
-            lease.abandon()
+            lease.abandon()  # a simulated death: the dead release nothing
         raise
-    lease.release()
 
 
 def _release_quietly(release: Callable[[], None]) -> None:
@@ -237,5 +251,5 @@ def _held_by(holders: list[Holder], store: ObjectStore, what: str) -> LeaseHeldE
     process = record.process
     return LeaseHeldError(
         f"{what} holds {key} in {store.url}: {record.purpose}, process {process.pid} on {process.host}",
-        "wait until it has ended, then run the command again; `recollect unlock` clears what is left of the dead",
+        "wait until it has ended and run the command again; `recollect unlock` clears what the dead left",
     )

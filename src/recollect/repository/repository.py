@@ -27,6 +27,7 @@ from recollect.values.snapshot import ObjectRef
 from recollect.values.ulid import RandomBytes, new_ulid
 
 REPOSITORY_FORMAT = 1
+_MEND = "restore that file from a copy of the repository; objects and snapshots are not affected by it"
 KNOWN_FEATURES: frozenset[str] = frozenset()
 """Features a reader must understand; an unknown one is refused, never guessed."""
 
@@ -165,11 +166,13 @@ def open_repository(store: ObjectStore) -> Repository:
     Raises:
         RepositoryNotFoundError: There is none.
         FormatVersionError: It was made by a newer release.
-        IntegrityError: Its configuration is damaged.
+        IntegrityError: Its configuration is damaged, or missing while its snapshots or objects are there.
     """
     try:
         encoded = store.get(layout.CONFIG)
     except NotFoundError as error:
+        if any(True for prefix in (layout.SNAPSHOTS, layout.OBJECTS) for _ in store.list(prefix)):
+            raise IntegrityError(f"{layout.CONFIG} is missing from {store.url}", _MEND) from error
         raise RepositoryNotFoundError(
             f"there is no repository at {store.url}", f"create one with `recollect init -r {store.url}`"
         ) from error
@@ -178,7 +181,6 @@ def open_repository(store: ObjectStore) -> Repository:
 
 def _decode_config(encoded: bytes, url: str) -> RepositoryConfig:
     damaged = f"{layout.CONFIG} in {url} is damaged"
-    mend = "restore that file from a copy of the repository; objects and snapshots are not affected by it"
     try:
         raw: Any = msgspec.json.decode(open_document(encoded))
         version = raw.get("format") if isinstance(raw, dict) else None
@@ -189,9 +191,9 @@ def _decode_config(encoded: bytes, url: str) -> RepositoryConfig:
             )
         config = msgspec.convert(raw, RepositoryConfig, strict=False)
     except (msgspec.DecodeError, UnicodeDecodeError, IntegrityError) as error:
-        raise IntegrityError(f"{damaged}: {error}", mend) from error
+        raise IntegrityError(f"{damaged}: {error}", _MEND) from error
     if config.format < 1:
-        raise IntegrityError(f"{damaged}: format {config.format} never existed", mend)
+        raise IntegrityError(f"{damaged}: format {config.format} never existed", _MEND)
     unknown = sorted(set(config.features) - KNOWN_FEATURES)
     if unknown:
         raise FormatVersionError(
