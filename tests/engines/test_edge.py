@@ -112,6 +112,7 @@ def test_a_backup_by_versions_reads_only_the_records_of_another_version(
     monkeypatch.setattr(EdgeView, "fetch", counting_fetch)
 
     setup.backup()
+    setup.backup()
 
     assert sum(fetched) == 1
 

@@ -50,14 +50,16 @@ def with_versions(view: SourceView, name: str, changes: Iterator[pa.RecordBatch]
         yield from changes
         return
     for batch, versions in windows([changes, view.versions(name)]):
-        if batch is None:
-            continue
-        positions = pa.nulls(batch.num_rows, pa.uint64())
-        if versions is not None:
-            matches = pc.index_in(batch.column(columns.KEY), value_set=versions.column(columns.KEY))
-            positions = versions.column(columns.POSITION).take(matches)
-        place = batch.schema.get_field_index(columns.POSITION)
-        yield batch.set_column(place, batch.schema.field(place), positions)
+        if batch is not None:
+            yield batch if versions is None else _at_versions(batch, versions)
+
+
+def _at_versions(batch: pa.RecordBatch, versions: pa.RecordBatch) -> pa.RecordBatch:
+    """Fill the position column from a list of versions; null for records that it does not have."""
+    matches = pc.index_in(batch.column(columns.KEY), value_set=versions.column(columns.KEY))
+    place = batch.schema.get_field_index(columns.POSITION)
+    positions = versions.column(columns.POSITION).take(matches)
+    return batch.set_column(place, batch.schema.field(place), positions)
 
 
 def _digested(feed: Iterator[pa.RecordBatch], schema: CollectionSchema) -> Iterator[pa.RecordBatch]:
@@ -72,10 +74,12 @@ def _by_version(view: Versioned, name: str, old: RunsReader, on_event: OnEvent) 
     for before, now in windows([old.index(), view.versions(name)]):
         if now is None:
             assert before is not None, "a window has rows"
-            yield from _changes(view, name, None, before.column(columns.KEY))
+            keys = before.column(columns.KEY)
+            yield from _changes(view, name, keys.slice(0, 0), keys)
             continue
         fresh, gone = _other_versions(before, now)
-        yield from _changes(view, name, fresh, gone)
+        for batch in _changes(view, name, fresh, gone):
+            yield _at_versions(batch, now)
         done += now.num_rows
         on_event(Progress(stage="compare", subject=name, done=done))
 
@@ -96,16 +100,15 @@ def _other_versions(
 
 
 def _changes(
-    view: Versioned, name: str, fresh: pa.BinaryArray | None, gone: pa.BinaryArray
+    view: Versioned, name: str, fresh: pa.BinaryArray, gone: pa.BinaryArray
 ) -> Iterator[pa.RecordBatch]:
     """Yield upserts of fetched records and deletes, ascending by key."""
-    total = fresh if fresh is not None else gone.slice(0, 0)
-    ordered = pa.concat_arrays([total, gone])
+    ordered = pa.concat_arrays([fresh, gone])
     order: npt.NDArray[np.int64] = pc.sort_indices(ordered).to_numpy().astype(np.int64)
     for start in range(0, len(order), FETCH_ROWS):
         part = order[start : start + FETCH_ROWS]
-        upserts = view.fetch(name, ordered.take(pa.array(part[part < len(total)])))
-        deletes = ordered.take(pa.array(part[part >= len(total)]))
+        upserts = view.fetch(name, ordered.take(pa.array(part[part < len(fresh)])))
+        deletes = ordered.take(pa.array(part[part >= len(fresh)]))
         yield _joined(upserts, deletes, ordered.take(pa.array(part)))
 
 
