@@ -1,4 +1,4 @@
-"""Run the test server by hand: `python -m recollect.testing.qdrant_server DIRECTORY [API_KEY]`."""
+"""Run the test server by hand: `python -m recollect.testing.qdrant_server DIRECTORY [API_KEY [PORT]]`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from recollect.testing.qdrant_server import QdrantServer
 
 def main(arguments: list[str]) -> int:
     """Print the URL and serve until a signal comes."""
-    if not 1 <= len(arguments) <= 2:
+    if not 1 <= len(arguments) <= 3:
         sys.stderr.write(f"{__doc__}\n")
         return 2
-    key = arguments[1] if len(arguments) == 2 else None
-    with QdrantServer(Path(arguments[0]), api_key=key) as server:
+    directory, key, port = [*arguments, "", ""][:3]
+    with QdrantServer(Path(directory), api_key=key or None, port=int(port or 0)) as server:
         sys.stdout.write(f"{server.url}\n")
         sys.stdout.flush()
         signal.sigwait({signal.SIGINT, signal.SIGTERM})

@@ -29,12 +29,12 @@ from recollect.testing.qdrant_server.storage import Storage
 class RestFace:
     """A listening HTTP server; one thread for each connection."""
 
-    def __init__(self, storage: Storage, keys: Keys, table: RouteTable) -> None:
+    def __init__(self, storage: Storage, keys: Keys, table: RouteTable, port: int = 0) -> None:
         self._connections: set[socket.socket] = set()
         handler = type(
             "Handler", (_Handler,), {"storage": storage, "keys": keys, "table": table, "face": self}
         )
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()

@@ -36,6 +36,7 @@ class QdrantServer:
         faults: What goes wrong; can be switched while the server runs.
         api_key: Asked of every call if given.
         read_only_api_key: Lets its holder read.
+        port: REST port, for a server that is to come back where it was; a free one by default.
     """
 
     def __init__(
@@ -45,17 +46,19 @@ class QdrantServer:
         *,
         api_key: str | None = None,
         read_only_api_key: str | None = None,
+        port: int = 0,
     ) -> None:
         self.faults = faults or Faults()
         self._directory = directory
         self._keys = Keys(api_key, read_only_api_key)
+        self._port = port
         self._storage: Storage | None = None
         self._rest: RestFace | None = None
         self._rpc: RpcFace | None = None
 
     def __enter__(self) -> Self:
         self._storage = Storage(self._directory, self.faults)
-        self._rest = RestFace(self._storage, self._keys, RouteTable(ROUTES))
+        self._rest = RestFace(self._storage, self._keys, RouteTable(ROUTES), self._port)
         self._rpc = RpcFace(self._storage, self._keys, SERVICES)
         return self
 
