@@ -237,3 +237,16 @@ def test_a_restore_that_fails_leaves_no_hidden_directory(setup: Setup) -> None:
         restore.apply(plan, setup.repository, target, clock=setup.clock)
 
     assert sorted(path.name for path in setup.directory.iterdir()) == ["shard"]
+
+
+def test_an_unchanged_shard_is_not_listed(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    setup.create()
+    setup.backup()
+    listed: list[str] = []
+    monkeypatch.setattr(EdgeView, "versions", lambda _view, name: listed.append(name))
+
+    report = setup.backup()
+
+    assert listed == []
+    assert report.snapshot.collections[0].changes.total == 0
+    assert report.snapshot.collections[0].record_count == 40

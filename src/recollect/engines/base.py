@@ -192,6 +192,10 @@ class Versioned(Protocol):
         """Tell whether versions of now can be compared with those of that position."""
         ...
 
+    def is_unchanged(self, name: str, position: str) -> bool:
+        """Tell whether certainly nothing changed since that position; False where it is not known."""
+        ...
+
     def versions(self, name: str) -> Iterator[pa.RecordBatch]:
         """Yield `key` and `position` of all records, ascending by key."""
         ...

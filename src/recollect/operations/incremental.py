@@ -40,6 +40,8 @@ def feed_since(
         if feed is not None:
             return _digested(feed, schema)
     if isinstance(view, Versioned) and parent.position and view.continues(name, parent.position):
+        if view.is_unchanged(name, parent.position):
+            return iter(())
         return _digested(_by_version(view, name, old, on_event), schema)
     return None
 

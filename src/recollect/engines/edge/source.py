@@ -15,7 +15,7 @@ from recollect.engines.edge.binding import edge_errors, edge_version
 from recollect.engines.edge.scan import records_to_batch, scan_shard
 from recollect.engines.edge.schema import PRODUCT, read_config, read_payload_indexes, schema_from_config
 from recollect.engines.edge.shard import opened, require_shard
-from recollect.engines.edge.versions import is_continued, leave_marker, record_versions
+from recollect.engines.edge.versions import is_continued, is_unchanged, leave_marker, record_versions
 from recollect.errors import NotFoundError, UnsupportedError
 from recollect.values import batch as columns
 from recollect.values.key import decode_keys
@@ -82,6 +82,11 @@ class EdgeView:
         """Tell whether the shard's history leads on from that moment."""
         self._require(name)
         return is_continued(self._shard, self._path, position)
+
+    def is_unchanged(self, name: str, position: str) -> bool:
+        """Tell whether every segment is still at the version that it had at that moment."""
+        self._require(name)
+        return is_unchanged(self._shard, self._path, position)
 
     def versions(self, name: str) -> Iterator[pa.RecordBatch]:
         """Yield the number of the operation that last changed each record, ascending by key."""

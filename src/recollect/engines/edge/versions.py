@@ -74,6 +74,12 @@ def is_continued(shard: Any, directory: Path, token: str) -> bool:
     return all(now[segment] >= version for segment, version in marker.segments.items() if segment in now)
 
 
+def is_unchanged(shard: Any, directory: Path, token: str) -> bool:
+    """Tell whether the shard has the very segments, at the very versions, that it had at `token`."""
+    marker = next((marker for marker in read_markers(directory) if marker.token == token), None)
+    return marker is not None and marker.segments == _segment_versions(shard, directory)
+
+
 def record_versions(shard: Any, directory: Path, schema: CollectionSchema) -> Iterator[pa.RecordBatch]:
     """Yield key and position of every record, ascending by key.
 
