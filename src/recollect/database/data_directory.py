@@ -135,6 +135,14 @@ def _read_identity(files: Files, path: Path) -> Identity | None:
     return identity
 
 
+def read_identity(files: Files, path: Path) -> Identity:
+    """Return whose directory this is; NotFoundError if there is no database. Needs no lock."""
+    identity = _read_identity(files, path)
+    if identity is None:
+        raise NotFoundError(f"there is no database in {path}: {IDENTITY} is missing", "check the path")
+    return identity
+
+
 def _create(files: Files, path: Path, now: datetime, random_bytes: RandomBytes) -> Identity:
     if files.list(path / LOG):
         raise IntegrityError(

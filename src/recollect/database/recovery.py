@@ -14,15 +14,13 @@ from typing import NamedTuple
 
 from recollect import __version__
 from recollect.clock import Clock
-from recollect.database.checkpoint.load import checkpoint_commit, checkpoints_newest_first
-from recollect.database.checkpoint.pacing import go_on
-from recollect.database.checkpoint.write import (
-    COMMIT_TIME_US,
-    Labels,
-    commit_time,
-    microseconds,
-    write_checkpoint,
+from recollect.database.checkpoint.load import (
+    checkpoint_commit,
+    checkpoint_time_us,
+    checkpoints_newest_first,
 )
+from recollect.database.checkpoint.pacing import go_on
+from recollect.database.checkpoint.write import Labels, commit_time, microseconds, write_checkpoint
 from recollect.database.data_directory import CHECKPOINTS, LOG, open_directory
 from recollect.database.log.directory import LogDirectory
 from recollect.database.log.files import Files
@@ -64,6 +62,7 @@ class RecoverySource(NamedTuple):
     log: LogDirectory
     checkpoints: ObjectStore
     name: str
+    database_id: str = ""
 
 
 def parse_target(text: str) -> RecoveryTarget:
@@ -101,8 +100,8 @@ def recovery_window(source: RecoverySource) -> list[Reach]:
     except RepositoryNotFoundError:
         pass
     else:
-        for snapshot in checkpoints_newest_first(repository):
-            bases[checkpoint_commit(snapshot)] = commit_time(int(snapshot.extra[COMMIT_TIME_US]))
+        for snapshot in checkpoints_newest_first(repository, database_id=source.database_id):
+            bases[checkpoint_commit(snapshot)] = commit_time(checkpoint_time_us(snapshot))
     found = [Reach(ts, ts, time, time) for ts, time in bases.items()]
     for part in source.log.ranges():
         starts = [ts for ts in (0, *bases) if part.first_ts - 1 <= ts <= part.last_ts]
@@ -138,7 +137,7 @@ def recover(
             f"{into} exists and is not empty", "choose another directory, or move this one away"
         )
     commit_ts = _resolve(source, target, clock.now())
-    started = start(source.log, source.checkpoints, last_ts=commit_ts)
+    started = start(source.log, source.checkpoints, last_ts=commit_ts, database_id=source.database_id)
     tables = started.tables
     assert tables.commit_ts == commit_ts, "the window said that this commit can be reached"
     staging = into.with_name(f".{into.name}.recovering")

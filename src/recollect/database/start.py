@@ -31,13 +31,15 @@ class Started(NamedTuple):
     replayed_count: int
 
 
-def start(log: LogDirectory, checkpoints: ObjectStore, *, last_ts: int | None = None) -> Started:
+def start(
+    log: LogDirectory, checkpoints: ObjectStore, *, last_ts: int | None = None, database_id: str = ""
+) -> Started:
     """Bring tables to the last commit of a data directory, or to `last_ts`.
 
     Raises:
         IntegrityError: The log is damaged, or lacks commits that no readable checkpoint holds.
     """
-    tables, checkpoint = _newest_tables(checkpoints, last_ts)
+    tables, checkpoint = _newest_tables(checkpoints, last_ts, database_id)
     replayed = 0
 
     def apply(commit: Commit) -> None:
@@ -52,12 +54,14 @@ def start(log: LogDirectory, checkpoints: ObjectStore, *, last_ts: int | None = 
     return Started(tables, end, checkpoint, replayed)
 
 
-def _newest_tables(checkpoints: ObjectStore, last_ts: int | None) -> tuple[Tables, Snapshot | None]:
+def _newest_tables(
+    checkpoints: ObjectStore, last_ts: int | None, database_id: str
+) -> tuple[Tables, Snapshot | None]:
     try:
         repository = open_repository(checkpoints)
     except RepositoryNotFoundError:
         return Tables(), None
-    for snapshot in checkpoints_newest_first(repository, last_ts):
+    for snapshot in checkpoints_newest_first(repository, last_ts, database_id):
         _LOG.info("Loading snapshot: snapshot-%d.json", checkpoint_commit(snapshot))
         try:
             return load_checkpoint(snapshot, repository), snapshot

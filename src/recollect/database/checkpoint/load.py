@@ -19,7 +19,7 @@ from recollect.database.checkpoint.records import (
     StatePayload,
     record_name,
 )
-from recollect.database.checkpoint.write import COMMIT_TIME_US, COMMIT_TS
+from recollect.database.checkpoint.write import COMMIT_TIME_US, COMMIT_TS, ENGINE, microseconds
 from recollect.database.state import NO_TRANSACTION, StateTable
 from recollect.database.tables import Tables
 from recollect.database.vectors import VectorTable
@@ -53,21 +53,48 @@ def load_checkpoint(snapshot: Snapshot, repository: Repository) -> Tables:
                 tables.state = _load_state(entry, repository)
             else:
                 tables.vectors[entry.name] = _load_vectors(entry, repository)
-        tables.commit_ts = int(snapshot.extra[COMMIT_TS])
-        tables.time_us = int(snapshot.extra[COMMIT_TIME_US])
+        tables.commit_ts = checkpoint_commit(snapshot)
+        tables.time_us = checkpoint_time_us(snapshot)
     except (KeyError, TypeError, ValueError, msgspec.DecodeError) as error:
         raise IntegrityError(f"checkpoint {snapshot.id} does not hold a database: {error}") from error
     return tables
 
 
 def checkpoint_commit(snapshot: Snapshot) -> int:
-    """Return the commit that a checkpoint holds; -1 for a snapshot that is none."""
+    """Return the commit that a snapshot holds whole; -1 for one that holds no whole database.
+
+    Checkpoints say so; of an ordinary backup of a database each collection has its position.
+    """
     found = snapshot.extra.get(COMMIT_TS)
-    return found if isinstance(found, int) else -1
+    if isinstance(found, int):
+        return found
+    positions = {entry.position for entry in snapshot.collections}
+    if snapshot.engine != ENGINE or len(positions) != 1:
+        return -1
+    number = positions.pop().rpartition(":")[2]
+    return int(number) if number.isdigit() else -1
 
 
-def checkpoints_newest_first(repository: Repository, last_ts: int | None = None) -> Iterator[Snapshot]:
-    """Yield the readable checkpoints of a repository, newest first, up to commit `last_ts`."""
+def checkpoint_time_us(snapshot: Snapshot) -> int:
+    """Return the time of the commit that a snapshot holds; a backup's own time if it does not say."""
+    found = snapshot.extra.get(COMMIT_TIME_US)
+    return found if isinstance(found, int) else microseconds(snapshot.created_at)
+
+
+def is_of_database(snapshot: Snapshot, database_id: str) -> bool:
+    """Tell whether a snapshot is one of this database; any is if the id is empty."""
+    if not database_id or snapshot.source == f"{ENGINE}:{database_id}":
+        return True
+    return any(entry.position.startswith(f"{database_id}:") for entry in snapshot.collections)
+
+
+def checkpoints_newest_first(
+    repository: Repository, last_ts: int | None = None, database_id: str = ""
+) -> Iterator[Snapshot]:
+    """Yield the readable checkpoints of a repository, newest first, up to commit `last_ts`.
+
+    With `database_id`, those of that database; a repository may hold backups of several.
+    """
     catalog = Catalog(repository)
     found = []
     for identity in catalog.ids():
@@ -75,7 +102,7 @@ def checkpoints_newest_first(repository: Repository, last_ts: int | None = None)
             found.append(catalog.read(identity))
         except (IntegrityError, NotFoundError) as error:
             _LOG.warning("Snapshot %s cannot be read and is passed over: %s", identity, error)
-    checkpoints = [one for one in found if checkpoint_commit(one) >= 0]
+    checkpoints = [one for one in found if checkpoint_commit(one) >= 0 and is_of_database(one, database_id)]
     if last_ts is not None:
         checkpoints = [one for one in checkpoints if checkpoint_commit(one) <= last_ts]
     yield from sorted(checkpoints, key=lambda one: (checkpoint_commit(one), one.id), reverse=True)

@@ -50,9 +50,10 @@ class CommitRange(NamedTuple):
 class LogDirectory:
     """The segments in one directory. Errors of the disk come out as `RecollectError`."""
 
-    def __init__(self, files: Files, path: Path) -> None:
+    def __init__(self, files: Files, path: Path, *, may_have_gaps: bool = False) -> None:
         self.files = files
         self.path = path
+        self._may_have_gaps = may_have_gaps
 
     def first_commits(self) -> list[int]:
         """Return the first commit of every segment, ascending."""
@@ -79,7 +80,9 @@ class LogDirectory:
             first_ts = reader.header.first_ts
             if expected is None and first_ts > after_ts + 1:
                 raise self._gap(after_ts + 1, first_ts)
-            if expected is not None and first_ts != expected:
+            # In an archive, what lies before the checkpoint that the replay begins from may be missing.
+            is_needed = not (self._may_have_gaps and first_ts <= after_ts + 1)
+            if expected is not None and first_ts != expected and (is_needed or first_ts < expected):
                 raise self._gap(expected, first_ts)
             for commit in reader.commits():
                 if commit.commit_ts > after_ts:
@@ -101,7 +104,7 @@ class LogDirectory:
     def ranges(self) -> list[CommitRange]:
         """Return which commits can be read, as ranges without gaps; damage ends a range, it is no error."""
         found: list[CommitRange] = []
-        for commit in self._good_commits():
+        for commit in self.good_commits_from(0):
             if not found or found[-1].last_ts + 1 != commit.commit_ts:
                 found.append(CommitRange(commit.commit_ts, commit.commit_ts, commit.time_us, commit.time_us))
             else:
@@ -111,10 +114,24 @@ class LogDirectory:
     def commit_at(self, time_us: int, first_ts: int, last_ts: int) -> int:
         """Return the last commit from `first_ts` to `last_ts` made by this time; `first_ts` if none was."""
         found = first_ts
-        for commit in self._good_commits():
+        for commit in self.good_commits_from(0):
             if first_ts < commit.commit_ts <= last_ts and commit.time_us <= time_us:
                 found = max(found, commit.commit_ts)
         return found
+
+    def good_commits_from(self, commit_ts: int) -> Iterator[Commit]:
+        """Yield what can be read from a commit on; of a damaged segment what stands before the damage."""
+        firsts = self.first_commits()
+        for first_ts, next_ts in zip(firsts, [*firsts[1:], None], strict=False):
+            if next_ts is not None and next_ts <= commit_ts:
+                continue
+            try:
+                # Treated as the newest, so that good commits before a damaged end are told.
+                for commit in self._reader(first_ts, self._read(first_ts), is_newest=True).commits():
+                    if commit.commit_ts >= commit_ts:
+                        yield commit
+            except IntegrityError:
+                continue
 
     def verify(self) -> int:
         """Check every byte of every segment; return how many commits are good."""
@@ -158,15 +175,6 @@ class LogDirectory:
                 raise storage_error(error, f"cannot delete log segment {path}") from error
             dropped.append(path)
         return dropped
-
-    def _good_commits(self) -> Iterator[Commit]:
-        """Yield what can be read, in order; of a damaged segment what stands before the damage."""
-        for first_ts in self.first_commits():
-            try:
-                # Treated as the newest, so that good commits before a damaged end are told.
-                yield from self._reader(first_ts, self._read(first_ts), is_newest=True).commits()
-            except IntegrityError:
-                continue
 
     def _readers(self) -> Iterator[SegmentReader]:
         firsts = self.first_commits()

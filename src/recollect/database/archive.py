@@ -1,0 +1,238 @@
+"""Continuous archiving: the log of a database, shipped to a repository piece by piece.
+
+A piece is a complete log segment of its own (header, frames, seal) in the journal stream that is named by
+the database's id. Where the journal cannot be replayed from the beginning, or that would take long,
+the newest checkpoint is copied beside it. Recovery from the repository reads both like a data
+directory, so it needs nothing of the machine that was lost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from recollect.catalog.catalog import Catalog
+from recollect.clock import Clock
+from recollect.database.checkpoint.load import checkpoint_commit, checkpoints_newest_first
+from recollect.database.data_directory import CHECKPOINTS, LOG, read_identity
+from recollect.database.log import frame
+from recollect.database.log.directory import LogDirectory
+from recollect.database.log.files import DiskFiles, Files, LogFile
+from recollect.database.log.segment import Commit, segment_first_ts, segment_name
+from recollect.database.recovery import RecoverySource
+from recollect.errors import ConflictError, NotFoundError, RepositoryNotFoundError, UnsupportedError
+from recollect.journal.stream import Gap, JournalStream, Piece, only_stream
+from recollect.repository.lease import hold_writer_lease
+from recollect.repository.repository import Repository, open_repository
+from recollect.storage.local import LocalStore
+from recollect.values.snapshot import Snapshot
+from recollect.values.ulid import RandomBytes
+
+PIECE_BYTES_MAX = 32 << 20
+BASE_COMMITS = 100_000
+"""Commits after which the newest checkpoint is copied again: about half a second of replay."""
+
+
+class ArchivePass(NamedTuple):
+    """What one pass did.
+
+    Attributes:
+        last_ts: Last commit that the archive holds now.
+        shipped_count: Commits shipped.
+        added_bytes: Bytes added to the repository.
+        gaps: Commits that the journal lacks; a copied checkpoint stands in for them, but no commit
+            within a gap can be recovered.
+    """
+
+    last_ts: int
+    shipped_count: int
+    added_bytes: int
+    gaps: list[Gap]
+
+
+class Archiver:
+    """Ships one data directory, which may be in use, to one repository. One thread at a time."""
+
+    def __init__(
+        self,
+        data: Path,
+        repository: Repository,
+        *,
+        clock: Clock,
+        random_bytes: RandomBytes,
+        files: Files | None = None,
+    ) -> None:
+        files = files or DiskFiles()
+        self._data = data
+        self._repository = repository
+        self._clock = clock
+        self._random_bytes = random_bytes
+        self._identity = read_identity(files, data)
+        self._log = LogDirectory(files, data / LOG)
+        self.stream = JournalStream(repository.store, self._identity.id)
+
+    def run_once(self) -> ArchivePass:
+        """Ship everything that is not in the repository yet.
+
+        Raises:
+            ConflictError: The archive holds other commits than this log under the same numbers.
+            UnavailableError: The repository cannot be written; the next pass goes on where this one began.
+        """
+        pieces = self.stream.pieces()
+        last_ts = pieces[-1].last if pieces else 0
+        commits = self._log.good_commits_from(last_ts + 1)
+        if pieces:
+            self._compare(pieces[-1])
+        added = self._ensure_base(last_ts)
+        shipped, batch, size = 0, list[Commit](), 0
+        for commit in commits:
+            if batch and (
+                size + len(commit.body) > PIECE_BYTES_MAX or commit.commit_ts != batch[-1].commit_ts + 1
+            ):
+                added += self._put(batch)
+                batch, size = [], 0
+            batch.append(commit)
+            size += len(commit.body) + frame.FRAME_SIZE
+            shipped, last_ts = shipped + 1, commit.commit_ts
+        if batch:
+            added += self._put(batch)
+        return ArchivePass(last_ts, shipped, added, self.stream.gaps())
+
+    def _put(self, commits: Sequence[Commit]) -> int:
+        first, last = commits[0], commits[-1]
+        header = frame.SegmentHeader(
+            frame.LOG_FORMAT, first.commit_ts, self._identity.id_bytes, first.time_us
+        )
+        parts = [frame.encode_header(header)]
+        for commit in commits:
+            body = bytes(commit.body)
+            parts += [_frame_header(commit, body, last.commit_ts), body]
+        data = b"".join(parts)
+        seal = frame.Seal(first.commit_ts, last.commit_ts, len(data), hashlib.sha256(data).digest())
+        return self.stream.put(first.commit_ts, last.commit_ts, data + frame.encode_seal(seal))
+
+    def _compare(self, piece: Piece) -> None:
+        """Make sure that the last archived commit is the one that this log has under that number."""
+        local = next(iter(self._log.good_commits_from(piece.last)), None)
+        if local is None or local.commit_ts != piece.last:
+            return
+        archive = journal_log(self.stream)
+        archived = next(iter(archive.good_commits_from(piece.last)), None)
+        if archived is not None and bytes(archived.body) != bytes(local.body):
+            raise ConflictError(
+                f"commit {piece.last} in {self._repository.url} is another one than in {self._data}: "
+                "the database lost commits that had been archived",
+                "keep the archive; recover from it, or archive this database to another repository",
+            )
+
+    def _ensure_base(self, last_ts: int) -> int:
+        """Copy the newest checkpoint if the journal alone would not do, or not soon."""
+        firsts = self._log.first_commits()
+        begins_whole = bool(firsts) and firsts[0] <= last_ts + 1
+        newest = self._newest(LocalStore(self._data / CHECKPOINTS))
+        known = max((checkpoint_commit(one) for one in self._bases()), default=0)
+        if newest is None or checkpoint_commit(newest) <= known:
+            return 0
+        if begins_whole and checkpoint_commit(newest) - known < BASE_COMMITS:
+            return 0
+        return self._copy(newest)
+
+    def _newest(self, store: LocalStore) -> Snapshot | None:
+        try:
+            return next(checkpoints_newest_first(open_repository(store)), None)
+        except RepositoryNotFoundError:
+            return None
+
+    def _bases(self) -> list[Snapshot]:
+        return list(checkpoints_newest_first(self._repository, database_id=self._identity.id))
+
+    def _copy(self, snapshot: Snapshot) -> int:
+        local = open_repository(LocalStore(self._data / CHECKPOINTS))
+        added = 0
+        with hold_writer_lease(
+            self._repository.store, purpose="archive", clock=self._clock, random_bytes=self._random_bytes
+        ) as lease:
+            for reference in {one.digest: one for one in snapshot.objects()}.values():
+                if self._repository.object_size(reference.digest) != reference.byte_size:
+                    added += self._repository.put_object(local.get_object(reference)).added_bytes
+            added += Catalog(self._repository).commit(snapshot, lease)
+        return added
+
+
+def archived_source(repository: Repository, stream: str = "") -> RecoverySource:
+    """Return what a recovery from a repository reads: its journal and the checkpoints copied to it.
+
+    A repository with backups of a database but no journal will do: each backup can be recovered.
+    """
+    try:
+        name = only_stream(repository.store, stream)
+    except NotFoundError:
+        if stream or next(checkpoints_newest_first(repository), None) is None:
+            raise
+        empty = LogDirectory(_NoFiles(), Path("journal"))
+        return RecoverySource(empty, repository.store, repository.url)
+    log = journal_log(JournalStream(repository.store, name))
+    return RecoverySource(log, repository.store, repository.url, name)
+
+
+def journal_log(stream: JournalStream) -> LogDirectory:
+    """Return a journal stream as a directory of log segments."""
+    return LogDirectory(_JournalFiles(stream), Path("journal") / stream.name, may_have_gaps=True)
+
+
+class _NoFiles:
+    """A file system without files, that cannot be written."""
+
+    def list(self, directory: Path) -> list[str]:
+        del directory
+        return []
+
+    def read(self, path: Path, byte_size_max: int = -1) -> bytes:
+        raise FileNotFoundError(path, byte_size_max)
+
+    create: Callable[[Path], LogFile]
+    reopen: Callable[[Path], LogFile]
+
+    def make_directory(self, path: Path) -> None:
+        raise _read_only(path)
+
+    def remove(self, path: Path) -> None:
+        raise _read_only(path)
+
+    def replace(self, path: Path, parts: Sequence[bytes]) -> None:
+        del parts
+        raise _read_only(path)
+
+    def sync_directory(self, path: Path) -> None:
+        raise _read_only(path)
+
+
+class _JournalFiles(_NoFiles):
+    """Pieces of a journal as log segments."""
+
+    def __init__(self, stream: JournalStream) -> None:
+        self._stream = stream
+        self._pieces: dict[int, Piece] = {}
+
+    def list(self, directory: Path) -> list[str]:
+        del directory
+        self._pieces = {piece.first: piece for piece in self._stream.pieces()}
+        return [segment_name(first) for first in self._pieces]
+
+    def read(self, path: Path, byte_size_max: int = -1) -> bytes:
+        first = segment_first_ts(path.name)
+        assert first is not None, "only segments that were listed are read"
+        data = self._stream.read(self._pieces[first])
+        return data if byte_size_max < 0 else data[:byte_size_max]
+
+
+def _read_only(path: Path) -> UnsupportedError:
+    return UnsupportedError(f"a journal is not written through {path}")
+
+
+def _frame_header(commit: Commit, body: bytes, synced_ts: int) -> bytes:
+    return frame.encode_frame_header(
+        body, frame.checksum(body), commit_ts=commit.commit_ts, synced_ts=synced_ts, time_us=commit.time_us
+    )

@@ -1,0 +1,133 @@
+"""One journal stream: pieces named by the positions that they cover, written once.
+
+`journal/<stream>/<first>-<last>`, both with 20 digits, so that a listing is in order. A piece is
+followed by the one that begins one position later; anything else is a gap.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from recollect.errors import ConflictError, IntegrityError, NotFoundError, RequestError
+from recollect.repository.layout import JOURNAL
+from recollect.storage.base import ObjectStore
+
+_STREAM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_PIECE = re.compile(r"([0-9]{20})-([0-9]{20})")
+
+
+class Piece(NamedTuple):
+    """One piece of a stream: its first and last position, and its size."""
+
+    first: int
+    last: int
+    byte_size: int
+
+
+class Gap(NamedTuple):
+    """Positions that a stream lacks, both included."""
+
+    first: int
+    last: int
+
+
+class JournalStream:
+    """Reads and writes the pieces of one stream. Safe to share between threads."""
+
+    def __init__(self, store: ObjectStore, name: str) -> None:
+        if not _STREAM.fullmatch(name):
+            raise RequestError(f"{name!r} is not a name of a journal stream")
+        self._store = store
+        self.name = name
+
+    def pieces(self) -> list[Piece]:
+        """Return all pieces, ascending.
+
+        Raises:
+            IntegrityError: A foreign file is among them, or two pieces overlap.
+        """
+        found: list[Piece] = []
+        for item in self._store.list(f"{JOURNAL}/{self.name}"):
+            match = _PIECE.fullmatch(item.key.rpartition("/")[2])
+            if match is None:
+                raise IntegrityError(
+                    f"{item.key!r} in {self._store.url} is not a piece of a journal",
+                    "move the foreign file out of the repository",
+                )
+            piece = Piece(int(match[1]), int(match[2]), item.byte_size)
+            if found and piece.first <= found[-1].last:
+                raise IntegrityError(
+                    f"pieces of journal {self.name} in {self._store.url} overlap at {piece.first}"
+                )
+            found.append(piece)
+        return found
+
+    def gaps(self) -> list[Gap]:
+        """Return what is missing between the first and the last piece."""
+        pieces = self.pieces()
+        return [
+            Gap(left.last + 1, right.first - 1)
+            for left, right in zip(pieces, pieces[1:], strict=False)
+            if right.first != left.last + 1
+        ]
+
+    def put(self, first: int, last: int, data: bytes) -> int:
+        """Write a piece, durably; return the bytes that were added, 0 if these very bytes were there.
+
+        Raises:
+            ConflictError: A piece of this range is there with other bytes.
+        """
+        assert first <= last, "a piece covers something"
+        key = self._key(first, last)
+        try:
+            self._store.put_if_absent(key, data)
+        except ConflictError:
+            if self._store.get(key) != data:
+                raise ConflictError(
+                    f"{key} in {self._store.url} exists with other bytes: two writers share a stream",
+                    "archive each database under its own stream",
+                ) from None
+            return 0
+        return len(data)
+
+    def read(self, piece: Piece) -> bytes:
+        """Read a piece; NotFoundError if it is gone."""
+        return self._store.get(self._key(piece.first, piece.last))
+
+    def drop_before(self, position: int) -> list[Piece]:
+        """Delete the pieces that lie wholly before a position, oldest first; return them."""
+        dropped = [piece for piece in self.pieces() if piece.last < position]
+        for piece in dropped:
+            self._store.delete(self._key(piece.first, piece.last))
+        return dropped
+
+    def _key(self, first: int, last: int) -> str:
+        return f"{JOURNAL}/{self.name}/{first:020d}-{last:020d}"
+
+
+def stream_names(store: ObjectStore) -> list[str]:
+    """Return the names of all streams of a repository, sorted."""
+    return sorted({item.key.split("/")[1] for item in store.list(JOURNAL)})
+
+
+def only_stream(store: ObjectStore, wanted: str = "") -> str:
+    """Return the wanted stream, or the only one.
+
+    Raises:
+        NotFoundError: There is no such stream, or none at all; RequestError: there are several.
+    """
+    names = stream_names(store)
+    if wanted:
+        if wanted not in names:
+            raise NotFoundError(
+                f"there is no journal {wanted!r} in {store.url}; there are: {', '.join(names) or 'none'}"
+            )
+        return wanted
+    if not names:
+        raise NotFoundError(
+            f"there is no journal in {store.url}", "archive a database to it: recollect archive"
+        )
+    if len(names) > 1:
+        raise RequestError(f"{store.url} has several journals: {', '.join(names)}", "name one with --stream")
+    return names[0]
