@@ -275,3 +275,10 @@ def check_tag(tag: str) -> str:
     if not _TAG.fullmatch(tag):
         raise RequestError(f"{tag!r} is not a valid tag", "use 1 to 64 characters without spaces and commas")
     return tag
+
+
+def check_name(name: str) -> str:
+    """Return a snapshot's name, or the empty one, unless it means something else as a selector."""
+    if _RELATIVE.fullmatch(name):
+        raise RequestError(f"{name!r} cannot be a snapshot's name: it selects by age", "choose another name")
+    return name

@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 import pyarrow as pa
 
-from recollect.catalog.catalog import Catalog
+from recollect.catalog.catalog import Catalog, check_name, check_tag
 from recollect.clock import Clock
 from recollect.engines.base import Capabilities, CollectionDescription, Source, SourceView, Versioned
 from recollect.errors import IntegrityError, NotFoundError
@@ -86,10 +86,13 @@ def run(
     """Back up collections of a source and commit one snapshot.
 
     Raises:
+        RequestError: A tag or the name is malformed; nothing was read.
         NotFoundError: A collection does not exist, or the source has none.
         LeaseHeldError: A garbage collection did not end in time.
         IntegrityError: The parent snapshot is damaged; see `BackupOptions.compare`.
     """
+    tags = tuple(sorted({check_tag(tag) for tag in options.tags}))
+    check_name(options.name)
     started = clock.monotonic()
     created_at = clock.now()
     catalog = Catalog(repository)
@@ -117,7 +120,7 @@ def run(
             parent=history.parent_id,
             name=options.name,
             description=options.description,
-            tags=tuple(sorted(set(options.tags))),
+            tags=tags,
             collections=tuple(sorted((entry for entry, _ in written), key=lambda entry: entry.name)),
             stored_bytes=sum(added for _, added in written),
             extra={CHOSEN_COLLECTIONS: sorted(options.collections)} if options.collections else {},

@@ -49,6 +49,8 @@ def run(
 ) -> list[Neighbour]:
     """Return the k nearest records, nearest first; equal scores in key order.
 
+    Records without such a vector, and those whose score is not a number, are left out.
+
     Shapes: query (d,) float32.
 
     Raises:
@@ -136,15 +138,16 @@ def _nearest(
     """Return a batch's k best as (rank, key, payload), where a lower rank is nearer."""
     values = records.column(columns.vector_column(spec.name))
     matrix = dense_matrix(values, spec).astype(np.float32, copy=False)
-    ranks = _ranks(matrix, query, spec)
+    with np.errstate(invalid="ignore", over="ignore"):  # stored vectors may hold NaN and infinities
+        ranks = _ranks(matrix, query, spec)
     is_out = ~values.is_valid().to_numpy(zero_copy_only=False)
     keys = records.column(columns.KEY)
     if excluded is not None:
         row = keys.index(pa.scalar(excluded, keys.type)).as_py()
         is_out[row if row >= 0 else []] = True
-    ranks[is_out] = np.inf
-    order = np.argsort(ranks, kind="stable")[:k]
-    order = order[~is_out[order]]
+    is_out |= np.isnan(ranks)  # no score: neither near nor far
+    order = np.argsort(ranks, kind="stable")
+    order = order[~is_out[order]][:k]
     payloads = records.column(columns.PAYLOAD).take(pa.array(order)).to_pylist()
     found = zip(ranks[order].tolist(), keys.take(pa.array(order)).to_pylist(), payloads, strict=True)
     return list(found)
@@ -162,5 +165,5 @@ def _ranks(matrix: Floats, query: Floats, spec: VectorSpec) -> npt.NDArray[np.fl
         if spec.metric == "cosine":
             lengths = np.sqrt(np.einsum("nd,nd->n", matrix, matrix, dtype=np.float64))
             scale = lengths * float(np.linalg.norm(query.astype(np.float64)))
-            ranks = np.divide(ranks, scale, out=np.zeros_like(ranks), where=scale > 0)
+            ranks = np.divide(ranks, scale, out=np.zeros_like(ranks), where=scale != 0)
     return ranks
