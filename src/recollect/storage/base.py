@@ -110,6 +110,21 @@ def remove_debris(store: ObjectStore, key: str) -> None:
         store.remove_debris(key)
 
 
+@runtime_checkable
+class Directories(Protocol):
+    """A store that keeps directories when their last key is deleted; others have nothing to remove."""
+
+    def remove_directory(self, prefix: str) -> None:
+        """Remove a directory if it is empty; one that is not, or not there, is left alone."""
+        ...
+
+
+def remove_empty_directory(store: ObjectStore, prefix: str) -> None:
+    """Remove the directory that deleted keys left, for people who look; a no-op where there are none."""
+    if isinstance(store, Directories):
+        store.remove_directory(prefix)
+
+
 def check_key(key: str) -> str:
     """Return the key if it is well-formed; RequestError otherwise."""
     if not _KEY.fullmatch(key):

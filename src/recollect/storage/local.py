@@ -6,6 +6,7 @@ Why it is ours: docs/decisions/0010-local-store.md.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import threading
@@ -105,6 +106,19 @@ class LocalStore:
                     return
                 raise
             files.sync_directory(path.parent)
+
+    def remove_directory(self, prefix: str) -> None:
+        """Remove a directory if it is empty; one that is not, or not there, is left alone."""
+        directory = self._root / check_key(prefix)
+        with self._reporting("delete", prefix):
+            self._refuse_links(directory)
+            try:
+                directory.rmdir()
+            except OSError as error:
+                if files.is_absent(error) or error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
+                    return
+                raise
+            files.sync_directory(directory.parent)
 
     def debris(self) -> Iterator[StoredObject]:
         """List temporary files of writers that are dead, ascending by path."""

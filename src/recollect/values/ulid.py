@@ -26,3 +26,11 @@ def new_ulid(now: datetime, random_bytes: RandomBytes) -> str:
 def is_ulid(text: str) -> bool:
     """Tell whether the text is an id in the form that `new_ulid` makes."""
     return _PATTERN.fullmatch(text) is not None
+
+
+def successor(ulid: str) -> str:
+    """Return the id that sorts directly after another: for several of one millisecond, in order."""
+    number = 0
+    for letter in ulid:
+        number = number << 5 | _ALPHABET.index(letter)
+    return "".join(_ALPHABET[(number + 1) >> shift & 31] for shift in range(125, -1, -5))

@@ -1,0 +1,156 @@
+"""`index.bin.gz`: an HNSW graph without its vectors, which are stored once, in `vectors.bin.gz`.
+
+A usearch file is a matrix (uint32 rows, uint32 bytes a row, the rows), a head of 64 bytes, and the graph:
+5 x uint64 (nodes, links, links at the base, highest level, entry), int16 levels, then per node its
+key (uint64), its level (int16) and its lists of links (uint32 count, links x uint32). Node n is row n
+of the matrix. We keep everything from the head on, with n as the key of node n, and
+for each node its row in the snapshot. Vectors of nodes that are no row any more are kept beside.
+Source: read from files of usearch 2.26 and checked against `Index.view`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from recollect.compat.ruvector.files.header import decode_header, encode_header
+from recollect.compat.ruvector.files.member import encode_member
+from recollect.errors import IntegrityError
+
+NO_ROW = 0xFFFFFFFF
+"""Row of a node whose vector is no record's any more."""
+
+IndexKind: TypeAlias = Literal["none", "graph", "base"]
+_KINDS: tuple[IndexKind, ...] = ("none", "graph", "base")
+
+_FIELDS = struct.Struct(
+    "<IIIIIQQQ"
+)  # kind, dimension, links, add, search, nodes, vectors beside, graph bytes
+_HEAD_SIZE = 64
+_GRAPH_HEAD = struct.Struct("<5Q")
+_CHUNK = 4 << 20
+_NODE_KEY, _NODE_LEVEL, _LINK = 8, 2, 4
+
+Bytes = npt.NDArray[np.uint8]
+Rows = npt.NDArray[np.uint32]
+Matrix = npt.NDArray[np.float32]
+
+
+class GraphParameters(NamedTuple):
+    """What the graph was built with."""
+
+    connectivity: int
+    expansion_add: int
+    expansion_search: int
+
+
+class StoredGraph(NamedTuple):
+    """A graph over rows of a snapshot.
+
+    Attributes:
+        rows: For each node its row, or `NO_ROW`. Shapes: (n,).
+        beside: The vectors of the nodes without a row, in their order. Shapes: (m, d).
+        graph: The file from its head on; the key of node i is i.
+    """
+
+    parameters: GraphParameters
+    rows: Rows
+    beside: Matrix
+    graph: Bytes
+
+
+def split_file(content: Bytes, *, dimension: int) -> tuple[Matrix, npt.NDArray[np.uint64], Bytes]:
+    """Split a usearch file into matrix, keys by node, and a copy of the graph with node numbers as keys.
+
+    Raises:
+        IntegrityError: Not a usearch file of float32 in the layout that is known here.
+    """
+    if len(content) < 8:
+        raise IntegrityError("an index file has no header")
+    count, row_bytes = struct.unpack("<II", content[:8].tobytes())
+    end = 8 + count * row_bytes
+    if row_bytes != 4 * dimension or len(content) < end + _HEAD_SIZE + _GRAPH_HEAD.size:
+        raise IntegrityError(
+            f"an index file with rows of {row_bytes} bytes is not one of {dimension} float32"
+        )
+    matrix = content[8:end].view("<f4").reshape(count, dimension)
+    graph = np.array(content[end:])
+    places = _node_places(graph, count)
+    columns = places[:, None] + np.arange(_NODE_KEY)
+    keys = graph[columns].copy().view("<u8").reshape(-1)
+    graph[columns] = np.arange(count, dtype="<u8").view(np.uint8).reshape(count, _NODE_KEY)
+    return matrix, keys, graph
+
+
+def file_head(count: int, dimension: int) -> bytes:
+    """Return the bytes before the matrix of a usearch file."""
+    return struct.pack("<II", count, 4 * dimension)
+
+
+def encode_index(
+    snapshot_id: str, kind: IndexKind, stored: StoredGraph | None, *, dimension: int, level: int
+) -> Iterator[bytes]:
+    """Yield the members of the file; the graph only with kind "graph"."""
+    if stored is None:
+        yield encode_header(
+            "index", snapshot_id, _FIELDS.pack(_KINDS.index(kind), dimension, 0, 0, 0, 0, 0, 0)
+        )
+        return
+    sizes = (len(stored.rows), len(stored.beside), len(stored.graph))
+    fields = _FIELDS.pack(_KINDS.index(kind), dimension, *stored.parameters, *sizes)
+    yield encode_header("index", snapshot_id, fields)
+    for part in (stored.rows.astype("<u4"), stored.beside.astype("<f4"), stored.graph):
+        flat = np.ascontiguousarray(part).reshape(-1).view(np.uint8)
+        for start in range(0, len(flat), _CHUNK):
+            yield encode_member([], flat[start : start + _CHUNK].data, level=level)
+
+
+def decode_index(
+    snapshot_id: str, members: Iterator[bytes], *, row_count: int
+) -> tuple[IndexKind, int, StoredGraph | None]:
+    """Return kind, dimension, and the graph if there is one; `row_count` bounds its rows.
+
+    Raises:
+        IntegrityError: The file does not hold what its header says.
+    """
+    fields = decode_header("index", snapshot_id, next(members, b""))
+    if len(fields) != _FIELDS.size:
+        raise IntegrityError("the header of the index has another length")
+    number, dimension, *parameters, nodes, beside_count, graph_bytes = _FIELDS.unpack(fields)
+    if number >= len(_KINDS):
+        raise IntegrityError(f"the index is of an unknown kind {number}")
+    content = np.frombuffer(b"".join(members), dtype=np.uint8)
+    kind = _KINDS[number]
+    wanted = 4 * nodes + 4 * beside_count * dimension + graph_bytes
+    if len(content) != wanted:
+        raise IntegrityError(f"the index has {len(content)} bytes, its header promises {wanted}")
+    if kind != "graph":
+        return kind, dimension, None
+    rows = content[: 4 * nodes].view("<u4")
+    beside = content[4 * nodes : wanted - graph_bytes].view("<f4").reshape(beside_count, dimension)
+    graph = content[wanted - graph_bytes :]
+    known = rows[rows != NO_ROW]
+    if len(rows) - len(known) != beside_count or (len(known) and int(known.max()) >= row_count):
+        raise IntegrityError("the index speaks of rows that the snapshot does not have")
+    _node_places(graph, nodes)
+    return kind, dimension, StoredGraph(GraphParameters(*parameters), rows, beside, graph)
+
+
+def _node_places(graph: Bytes, count: int) -> npt.NDArray[np.int64]:
+    """Return where each node begins; checks that the nodes fill the graph to its last byte."""
+    start = _HEAD_SIZE + _GRAPH_HEAD.size
+    if len(graph) < start + 2 * count or graph[:7].tobytes() != b"usearch":
+        raise IntegrityError("the graph is not one that usearch wrote")
+    nodes, links, base_links, _, _ = _GRAPH_HEAD.unpack(graph[_HEAD_SIZE:start].tobytes())
+    if nodes != count or not 0 < links < 1 << 16 or not 0 < base_links < 1 << 16:
+        raise IntegrityError(f"the graph has {nodes} nodes, expected {count}")
+    levels = graph[start : start + 2 * count].view("<i2").astype(np.int64)
+    sizes = _NODE_KEY + _NODE_LEVEL + _LINK * (1 + base_links) + levels * _LINK * (1 + links)
+    ends: npt.NDArray[np.int64] = start + 2 * count + np.cumsum(sizes)
+    if (count and (levels.min() < 0 or int(ends[-1]) != len(graph))) or (not count and len(graph) != start):
+        raise IntegrityError("the nodes of the graph do not fill it")
+    return np.asarray(ends - sizes)
