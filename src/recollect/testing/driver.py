@@ -12,6 +12,7 @@ snapshot that was committed, so that "still restorable, bit for bit" is one call
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 
 import numpy as np
 
@@ -70,6 +71,19 @@ class Driver:
         self.clock: Clock = ManualClock() if clock is None else clock
         self.random_bytes = seeded_bytes(seed)
         self.expected: dict[str, States] = {}
+
+    def fork(self, *, seed: int = 2) -> Driver:
+        """Return a driver of a copy of the store, as another process that comes later would see it.
+
+        The engine is shared; the store must be a `MemoryStore`, and stays as it is.
+        """
+        copy = MemoryStore(self.store.url)
+        for item in self.store.list(""):
+            copy.put(item.key, self.store.get(item.key))
+        clock = ManualClock(self.clock.now() + timedelta(minutes=1))
+        forked = Driver(copy, engine=self.engine, clock=clock, seed=seed)
+        forked.expected = dict(self.expected)
+        return forked
 
     def init(self, *, through: ObjectStore | None = None) -> Repository:
         """Make the store a repository."""
