@@ -98,7 +98,7 @@ def plain(content: SnapshotContent) -> object:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(content=contents())
 def test_what_was_written_is_read_and_written_again_byte_for_byte(
     content: SnapshotContent, scratch: Path
@@ -154,7 +154,7 @@ def test_many_groups_of_many_sizes_survive_pieces(scratch: Path, tmp_path: Path)
     assert [found.events.names[n] for n in found.events.items] == [names[n] for n in content.events.items]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(offset=st.integers(0, 765), mask=st.integers(1, 255))
 def test_a_file_with_one_changed_byte_is_refused(offset: int, mask: int, golden: Path, scratch: Path) -> None:
     data = bytearray((golden / "example_meta.nvec").read_bytes())
@@ -172,7 +172,7 @@ def test_a_truncated_file_is_refused(size: int, golden: Path, scratch: Path) -> 
         decode(data, scratch)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(offset=st.integers(44, 765), value=st.integers(0, 255), size_change=st.integers(-8, 8))
 def test_a_changed_file_with_right_file_checksum_is_refused_or_equal(
     offset: int, value: int, size_change: int, golden: Path, scratch: Path
@@ -192,7 +192,7 @@ def test_a_changed_file_with_right_file_checksum_is_refused_or_equal(
         decode(bytes(data), scratch)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     section=st.sampled_from(["events", "co_occurrence", "vectors", "metadata"]), seed=st.integers(0, 2**32)
 )

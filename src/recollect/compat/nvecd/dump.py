@@ -10,7 +10,7 @@ from recollect.compat.nvecd.config.settings import NvecdSettings
 from recollect.compat.nvecd.export import SnapshotCounts
 from recollect.compat.nvecd.gate import Gate
 from recollect.compat.nvecd.load import load_file
-from recollect.compat.nvecd.saves import Saver, limits_of
+from recollect.compat.nvecd.saves import CheckpointLog, Saver, limits_of
 from recollect.compat.nvecd.snapshot.decode import Cursor
 from recollect.compat.nvecd.snapshot.layout import EDGES, EVENTS, STORES_KNOWN, VECTORS, Header
 from recollect.compat.nvecd.snapshot.read import (
@@ -80,8 +80,10 @@ class Dumps:
         directory: SnapshotDirectory,
         settings: NvecdSettings,
         clock: Clock,
+        log: CheckpointLog | None,
     ) -> None:
         self._database = database
+        self._log = log
         self._gate = gate
         self._settings = settings
         self._clock = clock
@@ -128,6 +130,7 @@ class Dumps:
                         finding = header
                         raise_finding(header)
                     counts = load_file(self._database, self._gate, descriptor, header, limits=limits)
+                self._make_base(path, header)
             except RecollectError as error:
                 detail = str(error)
                 if finding is not None and finding.fault in _WHOLE_FILE_CHECKS:
@@ -162,6 +165,12 @@ class Dumps:
         except RecollectError as error:
             problem = str(error)
         return Refused(f"Failed to read snapshot info from {path}: {problem}", finding)
+
+    def _make_base(self, path: Path, header: Header) -> None:
+        """Let a restart begin with this file: what the log has before it was rolled back on purpose."""
+        if self._log is not None:
+            path.touch()  # the newest by time is what a restart loads
+            self._log.note_snapshot(path, Written(header.file_size, header.checksum), self._log.sequence)
 
     def _existing(self, verb: str, requested: str) -> Path:
         if not requested:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -36,7 +37,7 @@ _WRITE_REPLIES: dict[type, bytes] = {
 NOAUTH = "NOAUTH Authentication required"
 
 
-class FaceLog(WriteLog, CheckpointLog):
+class FaceLog(WriteLog, CheckpointLog, Protocol):
     """nvecd's write-ahead log, as the face needs it."""
 
 
@@ -78,7 +79,7 @@ class Face:
         self.searcher = Searcher(database, settings.similarity)
         self.saver = Saver(database, self.gate, settings, clock, log)
         directory = SnapshotDirectory(settings.snapshot.dir)
-        self.dumps = Dumps(database, self.gate, self.saver, directory, settings, clock)
+        self.dumps = Dumps(database, self.gate, self.saver, directory, settings, clock, log)
         self.admin = Admin(self, config_path)
         self._password = settings.security.requirepass.encode("utf-8")
 

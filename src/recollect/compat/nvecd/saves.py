@@ -98,7 +98,7 @@ class Saver:
         with view:
             return self._write(path, view, sequence), view_counts(view)
 
-    def start(self, path: Path, *, when_done: Callable[[], None] | None = None) -> None:
+    def start(self, path: Path, *, when_done: Callable[[], object] | None = None) -> None:
         """Write a snapshot of this moment in the background; writers go on. See `status`.
 
         Raises:
@@ -121,7 +121,9 @@ class Saver:
         if thread is not None:
             thread.join(timeout_s)
 
-    def _run(self, path: Path, view: ColumnView, sequence: int, when_done: Callable[[], None] | None) -> None:
+    def _run(
+        self, path: Path, view: ColumnView, sequence: int, when_done: Callable[[], object] | None
+    ) -> None:
         started = self._status
         problem = ""
         try:

@@ -109,7 +109,7 @@ class LineServer:
 
     def grant(self, connection: Connection) -> bool:
         """Tell whether the client may have one more command run now."""
-        return self._limiter.take(connection.address, self._time())
+        return self._limiter.take(connection.address, asyncio.get_running_loop().time())
 
     def note_buffered(self, change: int) -> bool:
         """Note bytes that wait; False if there are too many altogether."""
@@ -141,10 +141,6 @@ class LineServer:
             loop.call_soon_threadsafe(connection.finish, replies)
 
         self._pool.submit(run)
-
-    def _time(self) -> float:
-        assert self._loop is not None
-        return self._loop.time()
 
     def _serve(self, ready: threading.Event, problems: list[Exception]) -> None:
         loop = asyncio.new_event_loop()

@@ -1,0 +1,63 @@
+"""The file beside a snapshot, `<snapshot>.walseq`: up to which record the snapshot holds the log."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import msgspec
+
+from recollect.compat.nvecd.snapshot.checksum import crc32
+from recollect.compat.nvecd.snapshot_directory import write_private
+
+SUFFIX = ".walseq"
+_FIELDS = struct.Struct("<4sIQQI")
+_CHECKSUM = struct.Struct("<I")
+_MAGIC = b"NWCP"
+_VERSION = 1
+
+
+class Sidecar(msgspec.Struct, frozen=True):
+    """The last record that a snapshot holds, and which snapshot that is: its size and checksum."""
+
+    sequence: int
+    file_size: int
+    checksum: int
+
+    def encode(self) -> bytes:
+        """Return the 32 bytes of the file."""
+        fields = _FIELDS.pack(_MAGIC, _VERSION, self.sequence, self.file_size, self.checksum)
+        return fields + _CHECKSUM.pack(crc32(fields))
+
+
+def decode_sidecar(data: bytes) -> Sidecar | None:
+    """Decode a sidecar; None if it is none, or damaged."""
+    if len(data) != _FIELDS.size + _CHECKSUM.size:
+        return None
+    magic, version, sequence, file_size, checksum = _FIELDS.unpack_from(data)
+    if (
+        magic != _MAGIC
+        or version != _VERSION
+        or _CHECKSUM.unpack_from(data, _FIELDS.size)[0] != crc32(data[:28])
+    ):
+        return None
+    return Sidecar(sequence, file_size, checksum)
+
+
+def sidecar_path(snapshot: Path) -> Path:
+    """Return where the sidecar of a snapshot is."""
+    return snapshot.with_name(snapshot.name + SUFFIX)
+
+
+def read_sidecar(snapshot: Path) -> Sidecar | None:
+    """Read the sidecar of a snapshot; None if there is none, or it is damaged."""
+    try:
+        return decode_sidecar(sidecar_path(snapshot).read_bytes())
+    except OSError:
+        return None
+
+
+def write_sidecar(snapshot: Path, sidecar: Sidecar) -> None:
+    """Put the sidecar of a snapshot in place, durably."""
+    write_private(sidecar_path(snapshot), lambda descriptor: os.write(descriptor, sidecar.encode()))
