@@ -66,8 +66,8 @@ def assert_nothing_was_lost(driver: Driver, base: Driver, *, forgotten: set[str]
 def assert_everything_works_from_here(driver: Driver) -> None:
     driver.backup()
     catalog = driver.catalog()
-    catalog.tag(catalog.ids()[0], add=["later"])
-    driver.forget(catalog.ids()[1])
+    catalog.tag(catalog.ids()[-1], add=["later"])
+    driver.forget(catalog.ids()[0])
     driver.prune()
     assert driver.verify().is_sound
     assert driver.restored("latest") == driver.live()
