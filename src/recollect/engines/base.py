@@ -215,3 +215,36 @@ class Adapting(Protocol):
         Idempotent: what it returns is held unchanged. Writing the result and reading it back is bit-exact.
         """
         ...
+
+
+class LiveCollection(Protocol):
+    """A collection that is in use while records are written into it."""
+
+    @property
+    def schema(self) -> CollectionSchema:
+        """The collection's schema as it is now."""
+        ...
+
+    def fetch(self, keys: pa.BinaryArray) -> pa.RecordBatch:
+        """Return those of these records that exist, ascending by key, as `values.batch.record_schema`."""
+        ...
+
+    def upsert(self, records: pa.RecordBatch) -> None:
+        """Write records over those with the same keys; readable and durable when this returns.
+
+        Idempotent. Each record as a whole or not at all; not all records at once.
+        """
+        ...
+
+
+@runtime_checkable
+class Editable(Protocol):
+    """A target whose collections can be written into where they stand."""
+
+    def edit(self, name: str) -> AbstractContextManager[LiveCollection]:
+        """Open a collection, by name or alias, until the context ends.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        ...

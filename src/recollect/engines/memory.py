@@ -97,6 +97,13 @@ class MemoryEngine:
         """Begin a collection that becomes visible when it is switched."""
         return MemoryStaged(self, name, schema, aliases)
 
+    @contextmanager
+    def edit(self, name: str) -> Iterator[MemoryLive]:
+        """Open a collection to write into."""
+        with self.hold() as view:
+            own = view.describe(name).name
+        yield MemoryLive(self, own)
+
     @staticmethod
     def _without(records: pa.Table, keys: pa.BinaryArray) -> pa.Table:
         return records.filter(pc.invert(pc.is_in(records.column(columns.KEY), value_set=keys)))
@@ -185,6 +192,34 @@ class MemoryStaged:
     def discard(self) -> None:
         """Forget what was staged."""
         self._staging.drop(self._name)
+
+
+class MemoryLive:
+    """A collection in use."""
+
+    def __init__(self, engine: MemoryEngine, name: str) -> None:
+        self._engine = engine
+        self._name = name
+
+    @property
+    def schema(self) -> CollectionSchema:
+        """The collection's schema."""
+        with self._engine.hold() as view:
+            return view.describe(self._name).schema
+
+    def fetch(self, keys: pa.BinaryArray) -> pa.RecordBatch:
+        """Return those of these records that exist."""
+        with self._engine.hold() as view:
+            batches = list(view.scan(self._name, batch_rows=columns.BATCH_ROWS))
+        held = pa.Table.from_batches(batches, schema=columns.record_schema(self.schema))
+        found = held.filter(pc.is_in(held.column(columns.KEY), value_set=keys))
+        ordered = found.take(pc.sort_indices(found.column(columns.KEY))).combine_chunks()
+        merged = ordered.to_batches()
+        return merged[0] if merged else pa.RecordBatch.from_pylist([], schema=held.schema)
+
+    def upsert(self, records: pa.RecordBatch) -> None:
+        """Write records; atomic."""
+        self._engine.upsert(self._name, records)
 
 
 _SHARED: dict[str, MemoryEngine] = {}

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from recollect.catalog.catalog import Catalog
+from recollect.cli import undeletion
 from recollect.cli.options import DryRunOption, SnapshotArgument
 from recollect.cli.session import Session
 from recollect.cli.text import count_text, printable, seconds_text, size_text
@@ -33,13 +34,34 @@ def run(
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace collections that exist and hold records.")
     ] = False,
+    ids: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID,…|@FILE",
+            help="Only these records, into the collection that is in use; may be repeated.",
+        ),
+    ] = None,
+    filter: Annotated[  # noqa: A002 -- the option's name
+        list[str] | None,
+        typer.Option(
+            metavar="F=V", help="Only records whose payload fits, as --ids; may be repeated: all must fit."
+        ),
+    ] = None,
     dry_run: DryRunOption = False,
-) -> None:
+) -> int:
     """Restore collections of a snapshot into TARGET.
 
     All or nothing: everything is checked and written under temporary names, compared record by record
-    with the snapshot, and only then switched into place.
+    with the snapshot, and only then switched into place. With --ids or --filter, selected records of one
+    collection are written into the live one instead; those that are there with other content are
+    kept unless --replace is given.
     """
+    if ids or filter:
+        if len(collection or ()) > 1:
+            raise RequestError("--ids and --filter select from one collection", "name it with --collection C")
+        selection = undeletion.read_selection(ids or [], filter or [])
+        name = (collection or [""])[0]
+        return undeletion.run(session, snapshot, target, name, selection, replace=replace, dry_run=dry_run)
     repository = session.repository()
     found = Catalog(repository).find(snapshot)
     options = restore.RestoreOptions(
@@ -50,11 +72,12 @@ def run(
         plan = restore.plan(found, opened, options=options)
         if dry_run:
             _tell_plan(session, plan)
-            return
+            return 0
         report = restore.apply(
             plan, repository, opened, clock=session.context.clock, on_event=session.output.on_event
         )
     _tell(session, report)
+    return 0
 
 
 def _renaming(text: str, snapshot: Snapshot) -> tuple[str, str]:

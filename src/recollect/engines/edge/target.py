@@ -15,6 +15,7 @@ from recollect.engines.adapt import as_qdrant_holds
 from recollect.engines.base import Capabilities, CollectionDescription, EngineInfo
 from recollect.engines.edge.binding import edge_errors, edge_library
 from recollect.engines.edge.exchange import exchange, sync_directory
+from recollect.engines.edge.live import EdgeLive
 from recollect.engines.edge.scan import scan_shard
 from recollect.engines.edge.schema import (
     CONFIG_FILE,
@@ -24,7 +25,7 @@ from recollect.engines.edge.schema import (
     read_payload_indexes,
     schema_from_config,
 )
-from recollect.engines.edge.shard import is_shard, opened
+from recollect.engines.edge.shard import is_shard, opened, require_shard
 from recollect.engines.edge.source import describe_shard, edge_info
 from recollect.engines.edge.write import batch_to_points
 from recollect.errors import AccessError, ConflictError, RequestError, UnavailableError
@@ -91,6 +92,17 @@ class EdgeTarget:
         self._staged_name = name
         staging = self._path.parent / f".{self._path.name}.recollect-{self._new_id()}"
         return EdgeStaged(self._path, staging, schema)
+
+    @contextmanager
+    def edit(self, name: str) -> Iterator[EdgeLive]:
+        """Open the shard to write into, whatever its name.
+
+        Raises:
+            NotFoundError, RequestError: There is no shard in the directory.
+        """
+        require_shard(self._path)
+        with opened(self._path) as shard:
+            yield EdgeLive(shard, self._path, describe_shard(shard, self._path, name).schema)
 
     def close(self) -> None:
         """Do nothing: shards are open only while they are written or read."""

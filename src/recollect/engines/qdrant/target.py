@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pyarrow as pa
 
@@ -13,6 +14,7 @@ from recollect.engines.qdrant.address import Secrets, parse_address
 from recollect.engines.qdrant.connection import Connection
 from recollect.engines.qdrant.creation import plan_creation
 from recollect.engines.qdrant.inventory import NAME_LENGTH_MAX, Inventory, read_inventory, staged_name
+from recollect.engines.qdrant.live import QdrantLive
 from recollect.engines.qdrant.source import CAPABILITIES, describe_collection, server_info
 from recollect.engines.qdrant.staged import QdrantStaged
 from recollect.errors import ConflictError, RequestError
@@ -76,6 +78,18 @@ class QdrantTarget:
         staged = QdrantStaged(self._connection, name, physical, schema, aliases, creation)
         staged.create()
         return staged
+
+    @contextmanager
+    def edit(self, name: str) -> Iterator[QdrantLive]:
+        """Open a collection to write into, by name or alias.
+
+        Raises:
+            NotFoundError: There is none; it lists what there is.
+        """
+        inventory = read_inventory(self._connection)
+        own, physical = inventory.require(name, self._connection.address.url)
+        schema = describe_collection(self._connection, inventory, own, physical).schema
+        yield QdrantLive(self._connection, physical, schema)
 
     def close(self) -> None:
         """Close the connections."""

@@ -1,0 +1,49 @@
+"""A shard in use: records are written into it where it stands. The engine's lock keeps others out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recollect.engines.edge.binding import edge_errors, edge_library
+from recollect.engines.edge.scan import records_to_batch
+from recollect.engines.edge.write import batch_to_points
+from recollect.values import batch as columns
+from recollect.values.key import decode_keys
+from recollect.values.schema import CollectionSchema
+
+UPSERT_ROWS = 1000
+
+
+class EdgeLive:
+    """An open shard. A crash leaves the records that were written before it, each of them whole."""
+
+    def __init__(self, shard: Any, path: Path, schema: CollectionSchema) -> None:
+        self._shard = shard
+        self._path = path
+        self._schema = schema
+
+    @property
+    def schema(self) -> CollectionSchema:
+        """The shard's schema."""
+        return self._schema
+
+    def fetch(self, keys: pa.BinaryArray) -> pa.RecordBatch:
+        """Return those of these records that exist, ascending by key."""
+        with edge_errors("reading", self._path):
+            records = self._shard.retrieve(point_ids=decode_keys(keys), with_payload=True, with_vector=True)
+        found = records_to_batch(records, self._schema)
+        return found.take(pc.sort_indices(found.column(columns.KEY)))
+
+    def upsert(self, records: pa.RecordBatch) -> None:
+        """Write records and flush them."""
+        operation = edge_library().UpdateOperation
+        for start in range(0, records.num_rows, UPSERT_ROWS):
+            points = batch_to_points(records.slice(start, UPSERT_ROWS), self._schema)
+            with edge_errors("writing", self._path):
+                self._shard.update(operation.upsert_points(points))
+        with edge_errors("writing", self._path):
+            self._shard.flush()
