@@ -27,6 +27,7 @@ from recollect.storage.probe import probe
 from recollect.storage.url import open_store
 from recollect.values.event import Note, OnEvent, ignore_events
 from recollect.values.ulid import RandomBytes, new_ulid
+from recollect.values.url import without_secrets
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _ENGINE_FORMS = "edge:///path or a path, qdrant://host:6334, http://host:6333, recollect:///path, memory:NAME"
@@ -140,9 +141,10 @@ def _scheme(url: str) -> str:
 
 def _database_path(url: str) -> str:
     path = url.partition(":")[2].removeprefix("//")
-    if not path:
+    if not path or "@" in path.partition("/")[0]:
         raise RequestError(
-            f"{url!r} names no directory", "write three slashes: recollect:///path/of/the/database"
+            f"{without_secrets(url)!r} names no directory",
+            "write three slashes: recollect:///path/of/the/database",
         )
     return path
 
@@ -154,12 +156,15 @@ def _edge_place(url: str) -> tuple[Path, str]:
         return path, path.name
     parts = urlsplit(url)
     if parts.netloc or not parts.path:
-        raise RequestError(f"{url!r} names no directory", "write three slashes: edge:///path/of/the/shard")
+        raise RequestError(
+            f"{without_secrets(url)!r} names no directory", "write three slashes: edge:///path/of/the/shard"
+        )
     query = parse_qs(parts.query, keep_blank_values=True)
     unknown = sorted(query.keys() - {"name"})
     if unknown:
         raise RequestError(
-            f"{url!r} has an unknown option {unknown[0]!r}", "the only option of edge: is ?name="
+            f"{without_secrets(url)!r} has an unknown option {unknown[0]!r}",
+            "the only option of edge: is ?name=",
         )
     path = Path(unquote(parts.path)).resolve()
     name = query.get("name", [""])[-1] or path.name
@@ -167,4 +172,6 @@ def _edge_place(url: str) -> tuple[Path, str]:
 
 
 def _unknown(url: str) -> RequestError:
-    return RequestError(f"there is no engine for the URL {url!r}", f"the forms are: {_ENGINE_FORMS}")
+    return RequestError(
+        f"there is no engine for the URL {without_secrets(url)!r}", f"the forms are: {_ENGINE_FORMS}"
+    )

@@ -18,6 +18,7 @@ from recollect.clock import Clock
 from recollect.errors import RecollectError
 from recollect.settings import wants_plain_text
 from recollect.values.event import Event, Note, Progress
+from recollect.values.url import without_secrets
 
 REDRAW_S = 0.1
 STATUS_S = 1.0
@@ -136,17 +137,21 @@ def emphasized(text: str, stream: TextIO) -> str:
 
 
 def report_error(error: RecollectError, form: Form) -> None:
-    """Print a failure on standard error: what happened, and what to do next."""
+    """Print a failure on standard error: what happened, and what to do next.
+
+    Whatever the error repeats of what the user wrote, no secret of a URL is shown.
+    """
+    message, next_step = without_secrets(error.message), without_secrets(error.next_step)
     if form == "json":
         facts = {
             "code": error.exit_code,
             "kind": error.kind,
-            "message": error.message,
-            "next_step": error.next_step,
+            "message": message,
+            "next_step": next_step,
         }
         line = json_line("exit_error", facts)
     else:
-        notes = [f"  {printable(note)}" for note in getattr(error, "__notes__", [])]
-        step = [f"next: {printable(error.next_step)}"] if error.next_step else []
-        line = "\n".join([f"error: {printable(error.message)}", *notes, *step])
+        notes = [f"  {printable(without_secrets(note))}" for note in getattr(error, "__notes__", [])]
+        step = [f"next: {printable(next_step)}"] if next_step else []
+        line = "\n".join([f"error: {printable(message)}", *notes, *step])
     print(line, file=sys.stderr)  # noqa: T201

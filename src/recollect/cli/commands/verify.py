@@ -21,6 +21,7 @@ from recollect.errors import (
 from recollect.operations import verify
 from recollect.repository.repository import Repository
 from recollect.values.ulid import RandomBytes
+from recollect.values.url import without_secrets
 
 STOPPED = "nothing was changed"
 PROBLEMS_SHOWN_MAX = 50
@@ -106,9 +107,10 @@ def _against(
     if not report.is_sound:
         different = [check.name for check in report.collections if not check.is_match]
         names = ", ".join([*different, *(problem.what for problem in report.problems)])
+        shown = without_secrets(url)
         raise VerificationError(
-            f"{url} is not what snapshot {snapshot.id} holds: {names}",
-            f"see what differs: recollect diff {snapshot.id} {url} -r {repository.url} --records",
+            f"{shown} is not what snapshot {snapshot.id} holds: {names}",
+            f"see what differs: recollect diff {snapshot.id} {shown} -r {repository.url} --records",
         )
 
 
