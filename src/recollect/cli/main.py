@@ -7,6 +7,7 @@ does not wait for NumPy and Arrow.
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import signal
 import sys
@@ -20,7 +21,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from recollect import __version__
-from recollect.errors import EXIT_BUG, CancelledError, RecollectError, RequestError
+from recollect.errors import EXIT_BUG, CancelledError, RecollectError, RequestError, UnavailableError
 
 
 class Entry(NamedTuple):
@@ -58,6 +59,9 @@ COMMANDS = {
     "load": Entry("Restore a directory that dump wrote into a Qdrant server."),
 }
 
+_COMMON_WITH_VALUE = frozenset({"-r", "--repo", "--repository-file", "--config"})
+_COMMON = _COMMON_WITH_VALUE | {"--json", "-q", "--quiet", "-v", "--verbose", "--debug"}
+
 OVERVIEW = """Backup, verification and point-in-time recovery for vector databases.
 
 Snapshots are selected by id, the beginning of an id, name, `latest`, or `latest~1` for the one before it.
@@ -66,19 +70,22 @@ Snapshots are selected by id, the beginning of an id, name, `latest`, or `latest
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code (docs/reference/errors.md)."""
-    words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    words = _command_first(list(sys.argv[1:] if arguments is None else arguments)) or ["--help"]
+    _show_what_cannot_be_encoded()
     try:
         with _termination_as_interrupt():
             called = next((word for word in words if not word.startswith("-")), "")
             result = build_app({called})(args=words, prog_name="recollect", standalone_mode=False)
-            sys.stdout.flush()
+            _flush()
+        if result == CancelledError.exit_code:  # Typer's answer to an interrupt outside of a command
+            raise KeyboardInterrupt
         return result if isinstance(result, int) else 0
     except RecollectError as error:
         return _failed(error, words)
     except KeyboardInterrupt:
         return _failed(CancelledError("stopped on request", "nothing was begun"), words)
     except typer.TyperException as error:
-        return _failed(RequestError(error.format_message(), _usage_hint(words)), words)
+        return _failed(RequestError(" ".join(error.format_message().split()), _usage_hint(words)), words)
     except typer.Abort:
         return _failed(CancelledError("stopped on request"), words)
     except BrokenPipeError:
@@ -87,6 +94,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_BUG
     except Exception as error:  # noqa: BLE001 -- the last frame: whatever arrives here is a bug
         return _crashed(error, words)
+
+
+def _command_first(words: list[str]) -> list[str]:
+    """Move common options that stand before the command behind it: `recollect -r REPO snapshots`."""
+    place = 0
+    while place < len(words) and words[place].partition("=")[0] in _COMMON:
+        place += 2 if words[place] in _COMMON_WITH_VALUE else 1
+    return words[place : place + 1] + words[:place] + words[place + 1 :]
+
+
+def _show_what_cannot_be_encoded() -> None:
+    """Write characters that the terminal's encoding lacks as escapes, instead of failing at them."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UnavailableError(
+            f"standard output cannot be written: {error.strerror}",
+            "what the command did before is done; see `recollect snapshots`",
+        ) from error
 
 
 def build_app(called: Collection[str]) -> typer.Typer:

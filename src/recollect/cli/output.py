@@ -7,6 +7,7 @@ standard error. Progress is drawn on a terminal only, so a pipe or a log gets no
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TextIO
@@ -15,7 +16,7 @@ import msgspec
 
 from recollect.cli.text import count_text, printable, seconds_text, size_text, table_text
 from recollect.clock import Clock
-from recollect.errors import RecollectError
+from recollect.errors import RecollectError, UnavailableError
 from recollect.settings import wants_plain_text
 from recollect.values.event import Event, Note, Progress
 from recollect.values.url import without_secrets
@@ -44,10 +45,8 @@ class Output:
         self._is_line_open = False
 
     def say(self, text: str) -> None:
-        """Print a line for people."""
-        if not self._is_json and self._verbosity >= 0:
-            self._close_line()
-            print(text)  # noqa: T201
+        """Print a line for people, or several; what could move the cursor or hide text is made visible."""
+        self._print_text("\n".join(map(printable, text.split("\n"))))
 
     def detail(self, text: str) -> None:
         """Print a line for people who asked for more (-v)."""
@@ -57,12 +56,12 @@ class Output:
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
         """Print a table for people; its head is bold on a terminal."""
         top, _, rest = table_text(head, rows, right=right).partition("\n")
-        self.say(emphasized(top, sys.stdout) + ("\n" + rest if rest else ""))
+        self._print_text(emphasized(top, sys.stdout) + ("\n" + rest if rest else ""))
 
     def emit(self, message_type: str, content: object) -> None:
         """Print one JSON line with its `message_type`; `content` is a struct or a mapping."""
         if self._is_json:
-            print(json_line(message_type, content))  # noqa: T201
+            _print(json_line(message_type, content))
 
     def summary(self, content: object) -> None:
         """Print the closing JSON line."""
@@ -87,6 +86,11 @@ class Output:
     def close(self) -> None:
         """Take the progress line away."""
         self._close_line()
+
+    def _print_text(self, text: str) -> None:
+        if not self._is_json and self._verbosity >= 0:
+            self._close_line()
+            _print(text)
 
     def _status(self, event: Progress) -> None:
         now = self._clock.monotonic()
@@ -128,7 +132,28 @@ def progress_text(event: Progress, seconds: float) -> str:
 def json_line(message_type: str, content: object) -> str:
     """Return one JSON object on one line, `message_type` first; times are RFC 3339."""
     fields: dict[str, Any] = dict(content) if isinstance(content, Mapping) else msgspec.to_builtins(content)
-    return msgspec.json.encode({"message_type": message_type, **fields}).decode("utf-8")
+    line = {"message_type": message_type, **fields}
+    try:
+        return msgspec.json.encode(line).decode("utf-8")
+    except UnicodeEncodeError:  # a file name that is not UTF-8: JSON can escape what UTF-8 cannot hold
+        return json.dumps(msgspec.to_builtins(line))
+
+
+def _print(text: str) -> None:
+    """Print to standard output.
+
+    Raises:
+        UnavailableError: It cannot be written, for example to a full disk. BrokenPipeError passes.
+    """
+    try:
+        print(text)  # noqa: T201
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UnavailableError(
+            f"standard output cannot be written: {error.strerror}",
+            "what the command did before is done; see `recollect snapshots`",
+        ) from error
 
 
 def emphasized(text: str, stream: TextIO) -> str:
