@@ -134,6 +134,11 @@ def load_settings(flags: Flags, environment: Mapping[str, str] | None = None) ->
     return Settings(**values, origins={name: origins[name] for name in origins if values[name]})
 
 
+def process_environment() -> dict[str, str]:
+    """Return the environment of this process, for options that other modules put together."""
+    return dict(os.environ)
+
+
 def read_secret(name: str, environment: Mapping[str, str] | None = None) -> str | None:
     """Return the value of the variable NAME, or of NAME_FILE's file, or of NAME_COMMAND's output.
 

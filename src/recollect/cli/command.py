@@ -51,10 +51,13 @@ def common(
 def make_command(module: ModuleType) -> Callable[..., int]:
     """Return a function with the signature of `module.run`, less the session, plus the common options.
 
-    It returns the exit code: what `run` returned, 0 if that is None.
+    It returns the exit code: what `run` returned, 0 if that is None. A module whose `REPLACES` names
+    common options has options of its own by these names.
     """
     run: Callable[..., int | None] = module.run
-    shared = inspect.signature(common, eval_str=True).parameters
+    replaced: frozenset[str] = getattr(module, "REPLACES", frozenset())
+    common_options = inspect.signature(common, eval_str=True).parameters
+    shared = {name: option for name, option in common_options.items() if name not in replaced}
     own = list(inspect.signature(run, eval_str=True).parameters.values())[1:]
     assert not shared.keys() & {parameter.name for parameter in own}, "an option is declared twice"
 

@@ -32,6 +32,8 @@ _SIZE_AND_VERSION = struct.Struct("<IQ")
 _SIZE_OFFSET = 36
 _BLOCK_BITS = 14
 _BLOCK_ROWS = 1 << _BLOCK_BITS
+_ROW_MASK = _BLOCK_ROWS - 1
+_ROW_SIZE = _ROW.size
 _CHUNK_BYTES = 1 << 20
 _TOMBSTONE = 0xFFFFFFFF
 _SORT_ALL = 64  # more new keys than this: sorting all is cheaper than inserting each
@@ -116,36 +118,38 @@ class StateTable:
 
         A `version` other than 0 is taken as it is; it must be larger than the key's newest.
         """
+        # Written out without helpers: a replay comes through here a million times.
         namespace, agent, key = name
-        group = self._agents.get((namespace, agent))
-        if group is None:
-            group = self._add_agent(namespace, agent)
+        group = self._agents.get((namespace, agent)) or self._add_agent(namespace, agent)
         number = group.keys.get(key)
+        newest, last, was_live = NO_ROW, 0, False
         if number is None:
             number = self._add_key(group, key)
-            was_live = False
-            newest, last = NO_ROW, 0
         else:
             newest = self._newest[number]
-            size, last = _SIZE_AND_VERSION.unpack_from(*self._place(newest, _SIZE_OFFSET))
+            place = ((newest - 1) & _ROW_MASK) * _ROW_SIZE + _SIZE_OFFSET
+            size, last = _SIZE_AND_VERSION.unpack_from(self._blocks[(newest - 1) >> _BLOCK_BITS], place)
             was_live = size != _TOMBSTONE
-            group.dead_count -= not was_live
-        if version and version <= last:
+        if not version:
+            version = last + 1
+        elif version <= last:
             raise RequestError(f"state key {key!r} has version {last}; version {version} is not newer")
-        version = version or last + 1
-        chunk, offset, size = self._store(value)
-        row = self._row_count + 1
-        if row > len(self._blocks) << _BLOCK_BITS:
-            self._blocks.append(bytearray(_BLOCK_ROWS * _ROW.size))
+        chunk, offset, size = (0, 0, _TOMBSTONE) if value is None else self._store(value)
+        index = self._row_count
+        if not index & _ROW_MASK:
+            self._blocks.append(bytearray(_BLOCK_ROWS * _ROW_SIZE))
         _ROW.pack_into(
-            *self._place(row),
+            self._blocks[-1], (index & _ROW_MASK) * _ROW_SIZE,
             commit_ts, newest, group.newest_row, number, chunk, offset, size, version, transaction,
         )  # fmt: skip
         if not version % _MILESTONE:
-            self._milestones.setdefault(number, array("Q")).append(row)
-        self._newest[number] = group.newest_row = self._row_count = row
-        self._live_count += (value is not None) - was_live
-        group.dead_count += value is None
+            self._milestones.setdefault(number, array("Q")).append(index + 1)
+        self._newest[number] = group.newest_row = self._row_count = index + 1
+        is_live = value is not None
+        if is_live != was_live:
+            self._live_count += is_live - was_live
+        if is_live != (was_live or not newest):
+            group.dead_count += 1 if not is_live else -1
         return version
 
     def newest(self, namespace: str, agent: str, key: str) -> Version | None:
@@ -271,11 +275,9 @@ class StateTable:
 
     def _place(self, row: int, within: int = 0) -> tuple[bytearray, int]:
         index = row - 1
-        return self._blocks[index >> _BLOCK_BITS], (index & (_BLOCK_ROWS - 1)) * _ROW.size + within
+        return self._blocks[index >> _BLOCK_BITS], (index & _ROW_MASK) * _ROW_SIZE + within
 
-    def _store(self, value: bytes | None) -> tuple[int, int, int]:
-        if value is None:
-            return 0, 0, _TOMBSTONE
+    def _store(self, value: bytes) -> tuple[int, int, int]:
         size, offset = len(value), self._chunk_used
         if offset + size > _CHUNK_BYTES:
             self._chunks.append(bytearray(max(size, _CHUNK_BYTES)))

@@ -87,19 +87,14 @@ class SegmentReader:
         """
         offset, expected, time_us = frame.HEADER_SIZE, self.header.first_ts, 0
         data, view = self.data, self._view
-        while True:
-            header = frame.decode_frame_header(data, offset)
-            if header is None:
-                break
-            start, end = offset + frame.FRAME_SIZE, offset + frame.FRAME_SIZE + header.body_size
-            body = data[start:end] if header.body_size < _COPY_BYTES_MAX else view[start:end]
-            if end > len(data) or frame.checksum(body) != header.body_checksum:
-                break
-            if header.commit_ts != expected:
-                reason = f"commit {header.commit_ts} stands where commit {expected} belongs"
+        while (found := frame.next_frame(data, offset)) is not None:
+            commit_ts, time_us, start, end = found
+            if commit_ts != expected:
+                reason = f"commit {commit_ts} stands where commit {expected} belongs"
                 raise damaged(self.path, offset, reason, expected - 1)
-            yield Commit(expected, header.time_us, body)
-            offset, expected, time_us = end, expected + 1, header.time_us
+            body = data[start:end] if end - start < _COPY_BYTES_MAX else view[start:end]
+            yield Commit(commit_ts, time_us, body)
+            offset, expected = end, expected + 1
         self.tail = self._tail(offset, expected - 1, time_us)
 
     def verify(self) -> Tail:
