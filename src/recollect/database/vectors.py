@@ -270,6 +270,14 @@ def gather(blocks: Sequence[Block], slots: Slots) -> Matrix:
     dimension = blocks[0].rows.shape[1] if blocks else 0
     found = np.empty((len(slots), dimension), dtype=np.float32)
     owners = slots >> BLOCK_BITS
+    if len(slots) and np.all(slots[1:] - slots[:-1] == 1):
+        # Neighbours are copied as slices, without the interpreter's lock; picking rows would hold it.
+        first, end = int(slots[0]), int(slots[-1]) + 1
+        for owner in range(first >> BLOCK_BITS, ((end - 1) >> BLOCK_BITS) + 1):
+            base = owner << BLOCK_BITS
+            low, high = max(first, base), min(end, base + BLOCK_ROWS)
+            found[low - first : high - first] = blocks[owner].rows[low - base : high - base]
+        return found
     for owner in np.unique(owners):
         chosen = np.flatnonzero(owners == owner)
         found[chosen] = blocks[owner].rows[slots[chosen] & _MASK]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -51,12 +51,15 @@ class Task(NamedTuple):
     """What every step of one creation needs.
 
     Attributes:
+        workers: Blocks worked on at a time.
+        io_count: Files written at a time.
         check: Called between blocks; raises CancelledError when the caller gave up.
     """
 
     catalog: SnapshotCatalog
     executor: Executor
     workers: int
+    io_count: int
     level: int
     on_event: OnEvent
     check: Callable[[], None]
@@ -135,13 +138,14 @@ def _incremental(held: HeldVectors, request: Request, task: Task) -> _Content:
     spec = spec_of(held)
 
     def digest(slots: Slots) -> tuple[int, Slots, list[bytes], DigestedRows]:
+        task.check()
         batch = held.batch(slots)
         return len(slots), slots, batch.keys, digest_rows(batch, spec)
 
     fingerprint, change = Fingerprint(), Change()
-    for _, slots, keys, digested in _counted(
-        _map(digest, cut(held.slots, spec.dimension), task), len(held), "compare", request.collection, task
-    ):
+    # In this thread: digesting rows holds the interpreter's lock, so more threads would gain nothing.
+    digests = map(digest, cut(held.slots, spec.dimension))
+    for _, slots, keys, digested in _counted(digests, len(held), "compare", request.collection, task):
         fingerprint += digested.fingerprint
         state.compare(slots, keys, digested, change)
     removed = state.rest()
@@ -269,7 +273,8 @@ def _store(request: Request, task: Task, files: dict[str, bytes], commit: bytes)
         task.check()
         task.catalog.store.put_if_absent(layout.file_key(request.snapshot_id, name), files[name])
 
-    list(map_ordered(put, layout.DATA_FILES, executor=task.executor, window=task.workers))
+    with ThreadPoolExecutor(task.io_count) as executor:
+        list(map_ordered(put, layout.DATA_FILES, executor=executor, window=task.io_count))
     put(layout.DOCUMENT)
     task.check()
     _require_base(request, task)

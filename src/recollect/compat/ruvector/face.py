@@ -265,7 +265,15 @@ class SnapshotManager:
                 base_id=base_id,
                 left_out=left_out,
             )
-            task = Task(self._catalog, executor, self._workers, self.config.level, on_event, check)
+            task = Task(
+                self._catalog,
+                executor,
+                workers=self._workers,
+                io_count=self.config.max_concurrent_io,
+                level=self.config.level,
+                on_event=on_event,
+                check=check,
+            )
             return capture(held, request, task)
 
     def _batches(self, snapshot_id: str) -> Generator[SnapshotBatch, None, None]:
@@ -308,7 +316,7 @@ class SnapshotManager:
         return min(self.config.max_concurrent_io, os.cpu_count() or 1)
 
     def _executor(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self.config.max_concurrent_io, thread_name_prefix="ruvector")
+        return ThreadPoolExecutor(self._workers, thread_name_prefix="ruvector")
 
     @contextlib.contextmanager
     def _reading(self, check: Check) -> Iterator[ReadOptions]:

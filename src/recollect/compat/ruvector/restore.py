@@ -27,7 +27,6 @@ from recollect.database import Database
 from recollect.database.held import HeldVectors
 from recollect.database.stores import VectorStore
 from recollect.errors import ConflictError, VerificationError
-from recollect.pipeline import map_ordered
 from recollect.storage.files import storage_error, sync_directory
 from recollect.values.event import Progress
 from recollect.values.fingerprint import Fingerprint
@@ -43,16 +42,21 @@ class SnapshotBatch(NamedTuple):
     Attributes:
         ids: With the types that they had.
         vectors: Shapes: (n, d) float32.
-        metadata: None for records without.
+        metadata_json: JSON texts, None for records without.
         done_count: Records given out so far, this batch included.
         total_count: Records of the snapshot.
     """
 
     ids: list[RecordId]
     vectors: npt.NDArray[np.float32]
-    metadata: list[dict[str, Any] | None]
+    metadata_json: list[bytes | None]
     done_count: int
     total_count: int
+
+    @property
+    def metadata(self) -> list[dict[str, Any] | None]:
+        """The metadata, decoded; decoded again at each access."""
+        return [None if one is None else decode_payload(one) for one in self.metadata_json]
 
 
 class Restoration:
@@ -132,7 +136,7 @@ class Restoration:
 
     def _prove(self, held: HeldVectors) -> None:
         snapshot = self.document.snapshot
-        found = fingerprint_of(held, self._options)
+        found = fingerprint_of(held, self._options.check)
         expected = snapshot.metadata["fingerprint"]
         if str(found) != expected:
             raise VerificationError(
@@ -161,28 +165,24 @@ class Restoration:
             attach_graph(self.database.collection(str(self.document.snapshot.metadata["collection"])), graph)
 
 
-def fingerprint_of(held: HeldVectors, options: ReadOptions) -> Fingerprint:
-    """Return the fingerprint of all held rows."""
+def fingerprint_of(held: HeldVectors, check: Callable[[], None]) -> Fingerprint:
+    """Return the fingerprint of all held rows.
+
+    In one thread: digesting rows from Python holds the interpreter's lock, so more threads gain
+    nothing and keep the event loop waiting.
+    """
     spec = spec_of(held)
-    parts = map_ordered(
-        lambda slots: digest_rows(held.batch(slots), spec).fingerprint,
-        cut(held.slots, spec.dimension),
-        executor=options.executor,
-        window=2 * options.workers,
-    )
-    return sum(parts, Fingerprint())
+    total = Fingerprint()
+    for slots in cut(held.slots, spec.dimension):
+        check()
+        total += digest_rows(held.batch(slots), spec).fingerprint
+    return total
 
 
 def public_batch(merged: MergedBatch, done: int, total: int) -> SnapshotBatch:
     """Return records as a program wants them."""
     keys, vectors, metadata = merged.batch
-    return SnapshotBatch(
-        [decode_key(key) for key in keys],
-        vectors,
-        [None if one is None else decode_payload(one) for one in metadata],
-        done,
-        total,
-    )
+    return SnapshotBatch([decode_key(key) for key in keys], vectors, metadata, done, total)
 
 
 def _write(collection: VectorStore, graph: GraphFile | None, merged: MergedBatch) -> None:

@@ -23,8 +23,8 @@ from recollect.values.schema import VectorSpec
 
 Slots = npt.NDArray[np.int64]
 
-BLOCK_BYTES = 4 << 20  # of vectors: large enough for the codec, small enough for a reader's memory
-BLOCK_ROWS_MAX = 4096  # few enough that a loop over them in Python keeps no other thread waiting
+BLOCK_BYTES = 1 << 20  # of vectors: large enough for the codec, so small that no step of the work takes long
+BLOCK_ROWS_MAX = 2048  # few enough that a loop over them in Python keeps no other thread waiting
 METADATA_BYTES_MAX = 32 << 20  # of one block; a single record may have more
 
 
@@ -57,7 +57,7 @@ def digest_rows(batch: VectorBatch, spec: VectorSpec) -> DigestedRows:
     names = [columns.KEY, columns.PAYLOAD_DIGEST, columns.vector_digest_column(spec.name)]
     arrays = [pa.array(batch.keys, type=pa.binary()), metadata, vectors]
     fingerprint = fingerprint_batch(pa.RecordBatch.from_arrays(arrays, names=names))
-    return DigestedRows(b"".join(vectors.to_pylist()), metadata.to_pylist(), fingerprint)
+    return DigestedRows(vectors.buffers()[1].to_pybytes(), metadata.to_pylist(), fingerprint)
 
 
 def encode_rows(batch: VectorBatch, digests: bytes, *, level: int) -> Iterator[EncodedBlock]:
