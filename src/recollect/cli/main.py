@@ -58,6 +58,7 @@ COMMANDS = {
     "config": Entry("Show the settings in force and where each comes from."),
     "completion": Entry("Print a completion script for a shell."),
     "version": Entry("Show versions."),
+    "drill": Entry("Prove that a snapshot restores and answers queries, in a scratch engine."),
     "dump": Entry("Write native Qdrant snapshots of all collections into a directory."),
     "load": Entry("Restore a directory that dump wrote into a Qdrant server."),
 }

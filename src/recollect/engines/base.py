@@ -11,6 +11,8 @@ from contextlib import AbstractContextManager
 from typing import Protocol, runtime_checkable
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from recollect.values.schema import CollectionSchema
@@ -247,4 +249,28 @@ class Editable(Protocol):
         Raises:
             NotFoundError: There is none.
         """
+        ...
+
+
+class Searcher(Protocol):
+    """A collection that is open for searching."""
+
+    def nearest(self, vector: str, query: npt.NDArray[np.float32], k: int) -> list[bytes]:
+        """Return the keys of the k nearest records as the engine's own index finds them, nearest first.
+
+        Shapes: query (d,) float32.
+        """
+        ...
+
+
+@runtime_checkable
+class Drillable(Protocol):
+    """A target whose collections can be searched, and dropped afterwards."""
+
+    def search(self, name: str) -> AbstractContextManager[Searcher]:
+        """Build the collection's search indexes, wait for them, and open it until the context ends."""
+        ...
+
+    def drop(self, name: str) -> None:
+        """Remove a collection that was restored under this name, and the names that lead to it."""
         ...

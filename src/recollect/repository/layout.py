@@ -15,6 +15,7 @@ TAGS = "tags"
 JOURNAL = "journal"
 LEASES = "leases"
 FENCES = "gc"
+DRILLS = "drills"
 
 _DIGEST_LENGTH = 64
 _BEAT = ".beat"
@@ -75,6 +76,11 @@ def tags_revision(key: str) -> tuple[str, int]:
             f"{key!r} is not the name of tags", "move the foreign file out of the repository"
         )
     return snapshot, int(digits)
+
+
+def drill_key(snapshot: str, drill_id: str) -> str:
+    """Return where the report of one drill of a snapshot stands."""
+    return f"{DRILLS}/{snapshot}/{drill_id}.json"
 
 
 def lease_key(lease_id: str) -> str:

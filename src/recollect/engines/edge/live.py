@@ -1,10 +1,12 @@
-"""A shard in use: records are written into it where it stands. The engine's lock keeps others out."""
+"""A shard in use: written into where it stands, or searched. The engine's lock keeps others out."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -12,7 +14,7 @@ from recollect.engines.edge.binding import edge_errors, edge_library
 from recollect.engines.edge.scan import records_to_batch
 from recollect.engines.edge.write import batch_to_points
 from recollect.values import batch as columns
-from recollect.values.key import decode_keys
+from recollect.values.key import decode_keys, encode_key
 from recollect.values.schema import CollectionSchema
 
 UPSERT_ROWS = 1000
@@ -47,3 +49,20 @@ class EdgeLive:
                 self._shard.update(operation.upsert_points(points))
         with edge_errors("writing", self._path):
             self._shard.flush()
+
+
+class EdgeSearcher:
+    """An open shard that is searched with the engine's own index."""
+
+    def __init__(self, shard: Any, path: Path) -> None:
+        self._shard = shard
+        self._path = path
+
+    def nearest(self, vector: str, query: npt.NDArray[np.float32], k: int) -> list[bytes]:
+        """Return the keys of the k nearest records, nearest first."""
+        library = edge_library()
+        wanted = library.Query.Nearest(query.tolist(), using=vector or None)
+        request = library.SearchRequest(query=wanted, limit=k, with_vector=False, with_payload=False)
+        with edge_errors("searching", self._path):
+            found = self._shard.search(request)
+        return [encode_key(point.id) for point in found]

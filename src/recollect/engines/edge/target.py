@@ -15,7 +15,7 @@ from recollect.engines.adapt import as_qdrant_holds
 from recollect.engines.base import Capabilities, CollectionDescription, EngineInfo
 from recollect.engines.edge.binding import edge_errors, edge_library
 from recollect.engines.edge.exchange import exchange, sync_directory
-from recollect.engines.edge.live import EdgeLive
+from recollect.engines.edge.live import EdgeLive, EdgeSearcher
 from recollect.engines.edge.scan import scan_shard
 from recollect.engines.edge.schema import (
     CONFIG_FILE,
@@ -103,6 +103,21 @@ class EdgeTarget:
         require_shard(self._path)
         with opened(self._path) as shard:
             yield EdgeLive(shard, self._path, describe_shard(shard, self._path, name).schema)
+
+    @contextmanager
+    def search(self, name: str) -> Iterator[EdgeSearcher]:  # noqa: ARG002 - a shard has one collection
+        """Run the engine's optimizer, which builds the HNSW index, and open the shard for searching."""
+        require_shard(self._path)
+        with opened(self._path) as shard:
+            with edge_errors("indexing", self._path):
+                shard.optimize()
+            yield EdgeSearcher(shard, self._path)
+
+    def drop(self, name: str) -> None:  # noqa: ARG002 - as above
+        """Remove the shard's directory; one that is gone, or is no shard, is left alone."""
+        if is_shard(self._path):
+            with _file_errors("removing", self._path):
+                shutil.rmtree(self._path)
 
     def close(self) -> None:
         """Do nothing: shards are open only while they are written or read."""

@@ -11,10 +11,11 @@ from recollect.clock import Clock
 from recollect.engines.adapt import as_qdrant_holds
 from recollect.engines.base import Capabilities, CollectionDescription, EngineInfo
 from recollect.engines.qdrant.address import Secrets, parse_address
-from recollect.engines.qdrant.connection import Connection
+from recollect.engines.qdrant.connection import Connection, collection_path
 from recollect.engines.qdrant.creation import plan_creation
 from recollect.engines.qdrant.inventory import NAME_LENGTH_MAX, Inventory, read_inventory, staged_name
 from recollect.engines.qdrant.live import QdrantLive
+from recollect.engines.qdrant.searching import QdrantSearcher, wait_until_indexed
 from recollect.engines.qdrant.source import CAPABILITIES, describe_collection, server_info
 from recollect.engines.qdrant.staged import QdrantStaged
 from recollect.errors import ConflictError, RequestError
@@ -90,6 +91,21 @@ class QdrantTarget:
         own, physical = inventory.require(name, self._connection.address.url)
         schema = describe_collection(self._connection, inventory, own, physical).schema
         yield QdrantLive(self._connection, physical, schema)
+
+    @contextmanager
+    def search(self, name: str) -> Iterator[QdrantSearcher]:
+        """Wait until the server has indexed the collection, and open it for searching."""
+        _, physical = read_inventory(self._connection).require(name, self._connection.address.url)
+        wait_until_indexed(self._connection, physical)
+        yield QdrantSearcher(self._connection, physical)
+
+    def drop(self, name: str) -> None:
+        """Delete the collection that this name means; the server drops its aliases with it."""
+        found = read_inventory(self._connection).resolve(name)
+        if found is not None:
+            action = f"deleting the collection {found[1]!r}"
+            path = collection_path(found[1])
+            self._connection.retry(lambda: self._connection.rest("DELETE", path, action=action))
 
     def close(self) -> None:
         """Close the connections."""
