@@ -3,7 +3,7 @@
 Each is a MessagePack array that begins with its tag; tags are never reused. Applying the
 same operations in the same order to equal tables gives equal tables: whatever depends on
 the clock or on chance is decided before, and written into the operation.
-Format: docs/format.md#database-log
+Format: docs/reference/database-format.md
 """
 
 from __future__ import annotations

@@ -177,7 +177,7 @@ def _yaml(text: str) -> Any:
     except ImportError as error:
         raise MissingDependencyError(
             "a YAML configuration needs PyYAML",
-            "install it: pip install 'recollect[database]', or write TOML",
+            "install it: pip install 'recollect[serve]', or write TOML",
         ) from error
 
 

@@ -21,7 +21,7 @@ try:
     )
 except ImportError as missing:
     raise MissingDependencyError(
-        "Statehouse's API needs grpcio and protobuf", "install them: pip install 'recollect[statehouse]'"
+        "Statehouse's API needs grpcio and protobuf", "install them: pip install 'recollect[serve]'"
     ) from missing
 
 PACKAGE = "statehouse.v1"

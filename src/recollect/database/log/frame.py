@@ -37,7 +37,7 @@ checksum              4      CRC-32C of the 64 bytes before
 ====================  =====  =====================================================================
 
 `synced` tells a torn write from damage: a broken frame was never acknowledged unless a later,
-intact frame says that it was on the medium. Format: docs/format.md#database-log
+intact frame says that it was on the medium. Format: docs/reference/database-format.md
 """
 
 from __future__ import annotations
