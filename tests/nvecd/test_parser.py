@@ -24,7 +24,8 @@ from tests.nvecd.faces import open_face, settings_in
 VOCABULARY = (
     "EVENT VECSET VECDEL METASET SIM SIMV INFO AUTH CONFIG DUMP DEBUG CACHE SET GET SHOW ADD DEL HELP "
     "VERIFY STATUS STATS ON OFF VARIABLES LIKE using=events using=vectors filter=a>1 min_score=-1 "
-    "filter=a=in(1|2) adaptive=on timestamp=5 a:1,b:x item1 ctx1 1 0 -1 5.5 1e9 nan 0x1p3 99999999999 / .. cache.%"
+    "filter=a=in(1|2) adaptive=on timestamp=5 a:1,b:x item1 ctx1 1 0 -1 5.5 1e9 nan "
+    "0x1p3 99999999999 / .. cache.%"
 )
 WORDS = st.sampled_from([*VOCABULARY.split(), "\N{LATIN SMALL LETTER E WITH ACUTE}", "\x7f", "\t", ""])
 LINES = st.one_of(

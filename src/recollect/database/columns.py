@@ -38,6 +38,20 @@ class Column:
         self._size = index + 1
         self.put(index, value)
 
+    def extend(self, values: npt.NDArray[Any]) -> None:
+        """Add many numbers at the end, a block at a time. Shapes: (n,)."""
+        done = 0
+        while done < len(values):
+            offset = self._size & _MASK
+            if not offset:
+                self.blocks.append(array(self._typecode, bytes(4 * BLOCK_SIZE)))
+                self._is_owned.append(1)
+            count = min(BLOCK_SIZE - offset, len(values) - done)
+            block = np.frombuffer(self.own(self._size >> BLOCK_BITS), dtype=self._typecode)
+            block[offset : offset + count] = values[done : done + count]
+            self._size += count
+            done += count
+
     def get(self, index: int) -> Any:
         """Return one number."""
         return self.blocks[index >> BLOCK_BITS][index & _MASK]

@@ -156,9 +156,13 @@ class CooccurrenceIndex:
         weights: npt.NDArray[np.float32],
     ) -> None:
         """Set edges of which none exists yet; the columns speak of `names` by index."""
-        numbers = [self.number(name) for name in names]
-        for source, target, weight in zip(sources.tolist(), targets.tolist(), weights.tolist(), strict=True):
-            self._connect(numbers[source], numbers[target], weight)
+        numbers = np.array([self.number(name) for name in names], dtype=np.uint32)
+        if len(self._weights):
+            pairs = zip(numbers[sources].tolist(), numbers[targets].tolist(), weights.tolist(), strict=True)
+            for source, target, weight in pairs:
+                self._connect(source, target, weight)
+        elif len(sources):
+            self._fill(numbers[sources], numbers[targets], weights)
         self._is_all_dirty = True
 
     def mark_all_changed(self) -> None:
@@ -212,6 +216,24 @@ class CooccurrenceIndex:
         if self._freeze_count == 0:
             self._free.extend(self._limbo)
             self._limbo.clear()
+
+    def _fill(
+        self,
+        sources: npt.NDArray[np.uint32],
+        targets: npt.NDArray[np.uint32],
+        weights: npt.NDArray[np.float32],
+    ) -> None:
+        """Set the first edges there are, an item at a time: many times quicker than one by one."""
+        order = np.argsort(sources, kind="stable")
+        ordered, others = sources[order], targets[order]
+        self._sources.extend(ordered)
+        self._targets.extend(others)
+        self._weights.extend(weights[order])
+        found, starts = np.unique(ordered, return_index=True)
+        bounds = [*starts.tolist(), len(ordered)]
+        for number, first, last in zip(found.tolist(), bounds, bounds[1:], strict=False):
+            self._adjacent[number] = dict(zip(others[first:last].tolist(), range(first, last), strict=True))
+        self._edge_count = len(ordered)
 
     def _connect(self, source: int, target: int, weight: float) -> None:
         if self._free:

@@ -16,6 +16,7 @@ from typing import Protocol
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from recollect.database.cooccurrence import WEIGHT_MIN, CooccurrenceIndex, FrozenEdges
 from recollect.database.dirty import Generations
@@ -26,6 +27,7 @@ ADD, SET, DEL = 0, 1, 2
 KIND_NAMES = ("ADD", "SET", "DEL")
 
 EVENT = struct.Struct("<IiQB")  # item number, score, timestamp in seconds, kind
+_ROW = np.dtype([("item", "<u4"), ("score", "<i4"), ("timestamp", "<u8"), ("kind", "u1")])  # the same
 _ORDINAL = struct.Struct("<Q")  # stands before the events of a ring: when the context was last written
 
 _DELETED_SCORE = -1
@@ -186,15 +188,15 @@ class EventTable:
         gone = dict.fromkeys(self._rings)
         self.index.clear()
         self._rings, self._recent_adds, self._last_scores = {}, OrderedDict(), OrderedDict()
-        numbers = [self.index.number(name) for name in content.names]
-        for ordinal, (context, ring) in enumerate(zip(content.contexts, content.rings, strict=True)):
-            rows = [(numbers[item], *rest) for item, *rest in EVENT.iter_unpack(ring)]
-            self._rings[context] = _ORDINAL.pack(ordinal) + b"".join(EVENT.pack(*row) for row in rows)
-            for item, score, _, kind in rows:
-                if kind != ADD:
-                    self._remember(
-                        (context, self.index.names[item]), _DELETED_SCORE if kind == DEL else score
-                    )
+        numbers = np.array([self.index.number(name) for name in content.names], dtype=np.uint32)
+        rows = np.frombuffer(b"".join(content.rings), dtype=_ROW).copy()
+        rows["item"] = numbers[rows["item"]] if len(rows) else 0
+        packed = rows.tobytes()
+        ends = np.cumsum([len(ring) for ring in content.rings], dtype=np.int64).tolist()
+        bounds = zip(content.contexts, [0, *ends], ends, strict=False)
+        for ordinal, (context, start, end) in enumerate(bounds):
+            self._rings[context] = _ORDINAL.pack(ordinal) + packed[start:end]
+        self._remember_rows(content.contexts, rows, ends)
         self.index.load(
             content.names,
             np.frombuffer(content.sources, dtype="<u4"),
@@ -350,6 +352,15 @@ class EventTable:
         if len(self._recent_adds) > options.dedup_cache_size:
             self._recent_adds.popitem(last=False)
         return False
+
+    def _remember_rows(self, contexts: list[str], rows: npt.NDArray[np.void], ends: list[int]) -> None:
+        """Rebuild the table of SET and DEL from the events of contexts that end at these bytes."""
+        told = np.flatnonzero(rows["kind"] != ADD)
+        owners = np.searchsorted(np.array(ends, dtype=np.int64), told * EVENT.size, side="right")
+        for row, owner in zip(rows[told].tolist(), owners.tolist(), strict=True):
+            item, score, _, kind = row
+            name = self.index.names[item]
+            self._remember((contexts[owner], name), _DELETED_SCORE if kind == DEL else score)
 
     def _remember(self, key: SetKey, score: int) -> None:
         self._last_scores[key] = score

@@ -149,9 +149,10 @@ class _VectorSource:
         view = self._view
         if view is None:
             return
+        keys = view.keys
         for start in range(0, len(self.slots), ROWS_AT_ONCE):
             part = self.slots[start : start + ROWS_AT_ONCE]
-            yield [self._id(slot) for slot in part.tolist()], view.vectors(part)
+            yield [keys[slot][1:] for slot in part.tolist()], view.vectors(part)
 
     def metadata_pieces(self) -> Iterator[encode.Piece]:
         """Yield the metadata store: a first pass counts, since the count stands first."""

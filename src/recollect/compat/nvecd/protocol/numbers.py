@@ -17,7 +17,7 @@ _HEXADECIMAL = re.compile(r"[+-]?0[xX](?:[0-9a-fA-F]+\.?[0-9a-fA-F]*|\.[0-9a-fA-
 _NON_FINITE = re.compile(r"[+-]?(?:inf(?:inity)?|nan(?:\([0-9a-zA-Z_]*\))?)", re.IGNORECASE)
 _BLANKS = " \t\n\v\f\r"
 _FLOAT = struct.Struct("<f")
-_FAST = frozenset("0123456789+-.eE")
+_PLAIN_MAX = 3e38  # just below the largest 32-bit number
 
 
 def parse_integer(token: str) -> int:
@@ -55,8 +55,11 @@ def parse_floats(tokens: Sequence[str]) -> tuple[float, ...]:
         found = tuple(map(float, tokens))
     except ValueError:
         return tuple(map(parse_float, tokens))
-    # float() knows spellings that stof does not (1_0), and more range; rare, so looked at one by one.
-    if max(map(abs, found), default=0.0) < 3e38 and _FAST.issuperset("".join(tokens)):
+    # float() knows spellings that stof does not (1_0, other digits, blanks), and more range: rare, so what
+    # may hold one is looked at element by element.
+    joined = "".join(tokens)
+    is_plain = joined.isascii() and "_" not in joined and len(joined.split()) == 1
+    if is_plain and math.isfinite(sum(found)) and min(found) > -_PLAIN_MAX and max(found) < _PLAIN_MAX:
         return found
     return tuple(map(parse_float, tokens))
 

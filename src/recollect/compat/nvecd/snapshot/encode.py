@@ -1,6 +1,6 @@
 """Columns to the bytes of sections, in pieces of bounded size.
 
-Each function yields buffers that are used again: a piece is valid until the next one is asked for.
+Each function yields buffers that are used again: a piece is valid until the one after the next is asked for.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PIECE_BYTES = 4 << 20
 _RECORDS_AT_ONCE = 1024  # of metadata: a piece of about 100 KiB, so that other threads get their turn
 
 Piece: TypeAlias = bytes | memoryview
-VectorChunk: TypeAlias = tuple[Sequence[str], npt.NDArray[np.float32]]
+VectorChunk: TypeAlias = tuple[Sequence[bytes], npt.NDArray[np.float32]]
 
 _CONFIG_HEAD = struct.Struct("<IIdI")
 _CONFIG_TAIL = struct.Struct("<IIdd")
@@ -48,13 +48,13 @@ def encode_string(text: str) -> bytes:
 
 def encode_events(events: EventColumns) -> Iterator[Piece]:
     """Encode the events store."""
-    contexts = PrefixedNames(events.contexts)
+    contexts = PrefixedNames.of_texts(events.contexts)
     yield U32.pack(len(events.contexts))
     yield from _encode_groups(
         contexts,
         np.arange(len(events.contexts)),
         events.sizes,
-        names=PrefixedNames(events.names),
+        names=PrefixedNames.of_texts(events.names),
         numbers=events.items,
         rows=np.ascontiguousarray(events.rows),
     )
@@ -62,7 +62,7 @@ def encode_events(events: EventColumns) -> Iterator[Piece]:
 
 def encode_edges(edges: EdgeColumns) -> Iterator[Piece]:
     """Encode the co-occurrence store."""
-    names = PrefixedNames(edges.names)
+    names = PrefixedNames.of_texts(edges.names)
     yield U32.pack(len(edges.sources))
     yield from _encode_groups(
         names,
@@ -75,15 +75,15 @@ def encode_edges(edges: EdgeColumns) -> Iterator[Piece]:
 
 
 def encode_vectors(dimension: int, row_count: int, chunks: Iterable[VectorChunk]) -> Iterator[Piece]:
-    """Encode the vectors store from chunks of ids and rows. Shapes: n ids, rows (n, dimension)."""
+    """Encode the vectors store from chunks of ids in UTF-8 and rows. Shapes: n ids, rows (n, dimension)."""
     yield _VECTORS_HEAD.pack(dimension, row_count)
-    out = np.empty(0, dtype=np.uint8)
+    buffers = _Buffers()
     for ids, rows in chunks:
         table = PrefixedNames(ids)
         numbers = np.arange(len(ids))
         starts = starts_of(table.sizes + 4 * dimension)
         size = int(table.sizes.sum()) + 4 * dimension * len(ids)
-        out = _grown(out, size)
+        out = buffers.take(size)
         table.write(out, starts, numbers)
         write_fixed(out, starts + table.sizes, np.ascontiguousarray(rows, dtype="<f4"))
         yield out[:size].data
@@ -143,12 +143,12 @@ def _encode_groups(
     group_rows = np.zeros(len(sizes) + 1, dtype=np.int64)
     np.cumsum(sizes, out=group_rows[1:])
     group_sizes = heads.sizes[head_numbers] + U32.size + np.diff(row_ends[group_rows])
-    out = np.empty(0, dtype=np.uint8)
+    buffers = _Buffers()
     for first, last in _pieces(group_sizes):
         rows_first, rows_last = int(group_rows[first]), int(group_rows[last])
         starts = starts_of(group_sizes[first:last])
         size = int(group_sizes[first:last].sum())
-        out = _grown(out, size)
+        out = buffers.take(size)
         head_ends = starts + heads.sizes[head_numbers[first:last]]
         heads.write(out, starts, head_numbers[first:last])
         write_fixed(out, head_ends, sizes[first:last].astype("<u4"))
@@ -173,6 +173,16 @@ def _pieces(sizes: Offsets) -> Iterator[tuple[int, int]]:
         first = last
 
 
-def _grown(out: Bytes, size: int) -> Bytes:
-    """Return a buffer of at least this size: the same one where possible, fresh pages are dear."""
-    return out if len(out) >= size else np.empty(max(size, 2 * len(out)), dtype=np.uint8)
+class _Buffers:
+    """Two buffers by turns: fresh pages are dear, and one piece is written while the next is made."""
+
+    def __init__(self) -> None:
+        self._buffers = [np.empty(0, dtype=np.uint8), np.empty(0, dtype=np.uint8)]
+
+    def take(self, size: int) -> Bytes:
+        """Return the buffer that was not taken last, with room for `size` bytes."""
+        older, newer = self._buffers
+        if len(older) < size:
+            older = np.empty(max(size, 2 * len(older)), dtype=np.uint8)
+        self._buffers = [newer, older]
+        return older

@@ -7,7 +7,7 @@ rows at a time, so neither direction needs Python code per byte.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -19,29 +19,38 @@ Offsets = npt.NDArray[np.int64]
 
 
 class PrefixedNames:
-    """Names in UTF-8, each behind its u32 length, joined in one buffer. Never changes.
+    """Names in UTF-8, joined in one buffer, to be written behind their u32 lengths. Never changes.
 
     Attributes:
         sizes: Bytes of each with its length field. Shapes: (n,) int64.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
-        encoded = [name.encode("utf-8") for name in names]
-        joined = b"".join([U32.pack(len(name)) + name for name in encoded])
-        self.sizes: Offsets = np.fromiter((4 + len(name) for name in encoded), np.int64, len(encoded))
-        self._joined: Bytes = np.frombuffer(joined, dtype=np.uint8)
-        self._starts = starts_of(self.sizes)
+    def __init__(self, names: Sequence[bytes]) -> None:
+        lengths: Offsets = np.fromiter(map(len, names), np.int64, len(names))
+        self.sizes: Offsets = lengths + U32.size
+        self._lengths = lengths.astype("<u4")
+        self._joined: Bytes = np.frombuffer(b"".join(names), dtype=np.uint8)
+        self._starts = starts_of(lengths)
+
+    @classmethod
+    def of_texts(cls, names: Sequence[str]) -> Self:
+        """Encode names."""
+        return cls([name.encode("utf-8") for name in names])
 
     def write(self, out: Bytes, offsets: Offsets, numbers: npt.NDArray[Any]) -> None:
         """Write the names of these numbers, with their lengths. Shapes: n offsets, n numbers."""
         if not len(numbers):
             return
-        sizes, starts = self.sizes[numbers], self._starts[numbers]
-        order = np.argsort(sizes, kind="stable")
-        ordered = sizes[order]
+        lengths, starts = self._lengths[numbers], self._starts[numbers]
+        write_fixed(out, offsets, lengths)
+        behind = offsets + U32.size
+        order = np.argsort(lengths, kind="stable")
+        ordered = lengths[order]
         for first, last in _runs(ordered):
-            chosen, width = order[first:last], int(ordered[first])
-            windows(out, width)[offsets[chosen]] = windows(self._joined, width)[starts[chosen]]
+            width = int(ordered[first])
+            if width:
+                chosen = order[first:last]
+                windows(out, width)[behind[chosen]] = windows(self._joined, width)[starts[chosen]]
 
 
 def starts_of(sizes: Offsets) -> Offsets:
@@ -70,7 +79,7 @@ def read_fixed(data: Bytes, offsets: Offsets, width: int) -> Bytes:
     return windows(data, width)[offsets]
 
 
-def _runs(ordered: Offsets) -> list[tuple[int, int]]:
+def _runs(ordered: npt.NDArray[Any]) -> list[tuple[int, int]]:
     cuts = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
     bounds = [0, *cuts.tolist(), len(ordered)]
     return list(zip(bounds, bounds[1:], strict=False))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import msgspec
 
@@ -70,12 +71,23 @@ def write_snapshot(
     header = Header(
         version=VERSION, header_size=HEADER_SIZE, flags=flags, timestamp=timestamp, file_size=0, checksum=0
     )
-    out = _Writer(descriptor)
+    with ThreadPoolExecutor(1, thread_name_prefix="nvecd-write") as pool:
+        out = _Writer(descriptor, pool)
+        return _write(out, header, config, list(stores), statistics, limits)
+
+
+def _write(
+    out: _Writer,
+    header: Header,
+    config: SnapshotConfig,
+    stores: list[Store],
+    statistics: bytes | None,
+    limits: SnapshotLimits,
+) -> Written:
     out.small(header.encode())
     out.small(_section(encode.encode_config(config)))
     if statistics is not None:
         out.small(_section(statistics))
-    stores = list(stores)
     out.small(U32.pack(len(stores)))
     for store in stores:
         out.small(encode.encode_string(store.name) + U32.pack(0))
@@ -122,8 +134,10 @@ _TOO_LARGE = (
 class _Writer:
     """A file that is written from its beginning, and patched."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, pool: ThreadPoolExecutor) -> None:
         self._descriptor = descriptor
+        self._pool = pool
+        self._running: Future[None] | None = None
         self._parts: list[tuple[int, int]] = []
         self.size = 0
 
@@ -148,6 +162,7 @@ class _Writer:
 
     def finish(self, header: Header) -> Written:
         """Fill in the header, now that everything is known."""
+        self._settle()
         sized = msgspec.structs.replace(header, file_size=self.size).encode()
         checksum = combine_all([(crc32(sized), len(sized)), *self._parts[1:]])
         os.pwrite(self._descriptor, sized, 0)
@@ -155,11 +170,24 @@ class _Writer:
         return Written(self.size, checksum)
 
     def _append(self, data: Piece) -> None:
-        view = memoryview(data)
-        while view:
-            count = os.write(self._descriptor, view)
-            self.size += count
-            view = view[count:]
+        """Write behind the end, while the caller makes the next piece; at most one piece is on its way."""
+        self._settle()
+        self._running = self._pool.submit(_write_at, self._descriptor, data, self.size)
+        self.size += len(data)
+
+    def _settle(self) -> None:
+        """Wait for the piece that is on its way; raises what went wrong with it."""
+        if self._running is not None:
+            self._running.result()
+            self._running = None
+
+
+def _write_at(descriptor: int, data: Piece, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        count = os.pwrite(descriptor, view, offset)
+        offset += count
+        view = view[count:]
 
 
 def _section(data: bytes) -> bytes:
@@ -169,7 +197,11 @@ def _section(data: bytes) -> bytes:
 def _vector_pieces(vectors: VectorColumns) -> Iterator[Piece]:
     count = len(vectors.ids)
     chunks = (
-        (vectors.ids[start : start + _ROWS_AT_ONCE], vectors.rows[start : start + _ROWS_AT_ONCE])
+        (_encoded(vectors.ids[start : start + _ROWS_AT_ONCE]), vectors.rows[start : start + _ROWS_AT_ONCE])
         for start in range(0, count, _ROWS_AT_ONCE)
     )
     return encode.encode_vectors(vectors.dimension, count, chunks)
+
+
+def _encoded(ids: list[str]) -> list[bytes]:
+    return [one.encode("utf-8") for one in ids]
