@@ -15,7 +15,16 @@ from recollect.clock import ManualClock
 from recollect.errors import ConflictError, IntegrityError, LeaseHeldError, UnavailableError
 from recollect.operations import unlock
 from recollect.repository import layout, lease
-from recollect.repository.lease import LEASE_TTL_S, Lease, LeaseRecord, Waiter, hold_fence, hold_writer_lease
+from recollect.repository.lease import (
+    FENCE_TTL_S,
+    LEASE_TTL_S,
+    WAIT_S,
+    Lease,
+    LeaseRecord,
+    Waiter,
+    hold_fence,
+    hold_writer_lease,
+)
 from recollect.repository.process import Process, _started, current_process, is_gone
 from recollect.storage.base import ObjectStore
 from recollect.storage.memory import MemoryStore
@@ -26,13 +35,13 @@ RANDOM = seeded_bytes(5)
 
 
 @contextmanager
-def writing(store: ObjectStore, clock: ManualClock, wait_s: float = 300) -> Iterator[Lease]:
+def writing(store: ObjectStore, clock: ManualClock, wait_s: float = WAIT_S) -> Iterator[Lease]:
     with hold_writer_lease(store, purpose="backup", clock=clock, random_bytes=RANDOM, wait_s=wait_s) as held:
         yield held
 
 
 @contextmanager
-def collecting(store: ObjectStore, clock: ManualClock, wait_s: float = 300) -> Iterator[Lease]:
+def collecting(store: ObjectStore, clock: ManualClock, wait_s: float = WAIT_S) -> Iterator[Lease]:
     with hold_fence(store, purpose="prune", clock=clock, random_bytes=RANDOM, wait_s=wait_s) as held:
         yield held
 
@@ -162,8 +171,9 @@ def test_a_silent_holder_is_outlived(holder: Process) -> None:
 
     with collecting(store, clock):
         assert LEASE_TTL_S <= clock.monotonic() < LEASE_TTL_S + 2
+    begun = clock.monotonic()
     with writing(store, clock):
-        pass
+        assert FENCE_TTL_S <= clock.monotonic() - begun < FENCE_TTL_S + 2
 
     assert keys(store) == []
 

@@ -6,9 +6,16 @@ import numpy as np
 import pytest
 
 from recollect.operations.backup import BackupOptions
+from recollect.repository import lease
 from recollect.testing.driver import Driver
 from recollect.testing.records import Row
 from recollect.testing.strategies import SOME_VECTORS
+
+
+@pytest.fixture(autouse=True)
+def _long_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reach the end of a wait in few steps; manual clocks only count them."""
+    monkeypatch.setattr(lease, "POLL_INTERVAL_S", 30)
 
 
 def row(number: int, turn: int) -> Row:

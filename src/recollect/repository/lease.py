@@ -13,7 +13,7 @@ other: what one deletes, the other would delete as well.
 
 Holders beat regularly, at a key of their own: the key that *is* the right is written once, so
 that a holder that was stopped in the middle of a beat cannot bring a revoked right back. One
-that is certainly gone (`process.is_gone`), or whose beat did not change for `LEASE_TTL_S`
+that is certainly gone (`process.is_gone`), or whose beat did not change for a time to live
 *seen by the waiter's own monotonic clock*, is revoked by deleting its key. No wall clock is
 compared. A holder checks that it still holds before and after the step that matters.
 Format: docs/format.md#leases
@@ -34,10 +34,13 @@ from recollect.repository.process import Process, current_process, is_gone
 from recollect.storage.base import ObjectStore
 from recollect.values.ulid import RandomBytes, new_ulid
 
-LEASE_TTL_S = 180  # six missed beats
+LEASE_TTL_S = 180  # six missed beats; a writer that was revoked notices before anything depends on it
+FENCE_TTL_S = (
+    900  # longer than one deletion that is under way, with all its retries: it cannot be called back
+)
 BEAT_INTERVAL_S = 30
 POLL_INTERVAL_S = 0.5
-WAIT_S = 300  # longer than the TTL, so that a dead holder on another machine is outlived by default
+WAIT_S = 1200  # longer than both, so that a dead holder on another machine is outlived by default
 
 
 class LeaseRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,7 +194,7 @@ class Waiter:
         if seen_beat != beat:
             self._seen[key] = (beat, now)
             return False
-        return now - since >= LEASE_TTL_S
+        return now - since >= (FENCE_TTL_S if key.startswith(layout.FENCES) else LEASE_TTL_S)
 
     def _revoke(self, key: str) -> None:
         self._store.delete(key)

@@ -136,11 +136,17 @@ class Driver:
             clock=self.clock,
             random_bytes=self.random_bytes,
         )
-        self.note_commits()
+        live = self.live()
+        self.expected[report.snapshot.id] = {
+            entry.name: live[entry.name] for entry in report.snapshot.collections
+        }
         return report
 
     def note_commits(self) -> list[str]:
-        """Remember what new snapshots must hold: what the engine holds now; returns their ids."""
+        """Remember what snapshots of backups that did not return must hold, and return their ids.
+
+        For a repository that nobody else writes to: they hold what the engine holds now.
+        """
         live, catalog = self.live(), self.catalog()
         fresh = [identity for identity in catalog.ids() if identity not in self.expected]
         for identity in fresh:
