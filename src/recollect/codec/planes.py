@@ -19,8 +19,12 @@ Bytes = npt.NDArray[np.uint8]
 Half = npt.NDArray[np.uint16]
 Word = npt.NDArray[np.uint32]
 
-STEP = 32768
-"""Elements per step: 128 KiB of float32 and its temporaries, within a 512 KiB cache."""
+STEP = 131072
+"""Elements per step: 512 KiB of float32 and its temporaries.
+
+A quarter of it fits the cache better and is a little faster on one thread; but two threads then
+spend their time handing the interpreter lock to each other between calls of ten microseconds.
+"""
 
 _REBIAS = (127 - 15) << 10
 """Distance of the exponents of float32 and float16, in float16's place; mod 2**16 when subtracted there."""
