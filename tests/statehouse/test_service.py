@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recollect.compat.statehouse.json_snapshot import drop_old_snapshots, read_snapshot, write_snapshot
+from recollect.compat.statehouse.json_snapshot import (
+    drop_old_snapshots,
+    import_snapshot,
+    read_snapshot,
+    write_snapshot,
+)
 from recollect.compat.statehouse.messages import MESSAGES, SERVICES
 from recollect.compat.statehouse.server import StatehouseServer
 from recollect.compat.statehouse.service import StatehouseService
 from recollect.compat.statehouse.values import fill_struct, from_struct
-from recollect.errors import FormatVersionError, IntegrityError, NotFoundError, UnavailableError
+from recollect.database import Database
+from recollect.errors import (
+    ConflictError,
+    FormatVersionError,
+    IntegrityError,
+    NotFoundError,
+    UnavailableError,
+)
 from tests.statehouse.conftest import Served
 
 
@@ -189,3 +202,24 @@ def test_only_old_json_snapshots_are_dropped(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 4
     assert drop_old_snapshots(tmp_path, 0)
     assert (tmp_path / "snapshot-100.json").exists()
+
+
+def test_a_json_snapshot_becomes_a_database_that_counts_on(served: Served, tmp_path: Path) -> None:
+    db = served.database
+    for number in range(3):
+        db.state.set("default", "a", "k", {"n": number})
+    db.state.delete("default", "a", "gone")
+    frozen = db._tables.freeze()
+    path = write_snapshot(frozen.state, frozen.commit_ts, tmp_path, now=served.clock.now())
+
+    made = import_snapshot(path, tmp_path / "new", clock=served.clock, random_bytes=os.urandom)
+
+    with Database.open(made.path) as back:
+        assert back.commit_ts == 4
+        assert back.state.get("default", "a", "k")[3:] == ({"n": 2}, 3, 3, True)
+        assert back.state.set("default", "a", "k", {}) == 5
+        assert back.state.get("default", "a", "k").version == 4
+        back.state.set("default", "a", "gone", 1)
+        assert back.state.get("default", "a", "gone").version == 2
+    with pytest.raises(ConflictError, match="not empty"):
+        import_snapshot(path, tmp_path / "new", clock=served.clock, random_bytes=os.urandom)

@@ -25,6 +25,7 @@ from recollect.database.data_directory import CHECKPOINTS, LOG, open_directory
 from recollect.database.log.directory import LogDirectory
 from recollect.database.log.files import Files
 from recollect.database.start import start
+from recollect.database.tables import Tables
 from recollect.errors import ConflictError, NotFoundError, RepositoryNotFoundError, RequestError
 from recollect.repository.repository import create_repository, open_repository
 from recollect.storage.base import ObjectStore
@@ -131,15 +132,21 @@ def recover(
         ConflictError: `into` exists.
         IntegrityError: What the way to the target needs is damaged.
     """
-    into = into.absolute()
-    if into.exists() and (not into.is_dir() or any(into.iterdir())):
-        raise ConflictError(
-            f"{into} exists and is not empty", "choose another directory, or move this one away"
-        )
+    into = _free_place(into)
     commit_ts = _resolve(source, target, clock.now())
     started = start(source.log, source.checkpoints, last_ts=commit_ts, database_id=source.database_id)
-    tables = started.tables
-    assert tables.commit_ts == commit_ts, "the window said that this commit can be reached"
+    assert started.tables.commit_ts == commit_ts, "the window said that this commit can be reached"
+    origin = f"recovered from {source.name}"
+    return make_database(
+        started.tables, into, origin=origin, files=files, clock=clock, random_bytes=random_bytes
+    )
+
+
+def make_database(
+    tables: Tables, into: Path, *, origin: str, files: Files, clock: Clock, random_bytes: RandomBytes
+) -> Recovered:
+    """Make a new database that holds exactly what tables hold, as one checkpoint; see `recover`."""
+    into = _free_place(into)
     staging = into.with_name(f".{into.name}.recovering")
     _remove_tree(staging)
     directory = open_directory(files, staging, read_only=False, now=clock.now(), random_bytes=random_bytes)
@@ -147,15 +154,11 @@ def recover(
         store = LocalStore(directory.checkpoints_path)
         repository = create_repository(store, now=clock.now(), random_bytes=random_bytes)
         tables.mark_all_changed()
-        frozen = tables.freeze()
-        labels = Labels(
-            f"recollect:{directory.identity.id}", "", f"recovered from {source.name}", __version__
-        )
         write_checkpoint(
-            frozen,
+            tables.freeze(),
             None,
             repository,
-            labels=labels,
+            labels=Labels(f"recollect:{directory.identity.id}", "", origin, __version__),
             clock=clock,
             random_bytes=random_bytes,
             pause=go_on,
@@ -166,7 +169,17 @@ def recover(
         into.rmdir()
     staging.rename(into)
     files.sync_directory(into.parent)
-    return Recovered(into, commit_ts, commit_time(tables.time_us))
+    return Recovered(into, tables.commit_ts, commit_time(tables.time_us))
+
+
+def _free_place(into: Path) -> Path:
+    """Return the absolute path if nothing is there."""
+    into = into.absolute()
+    if into.exists() and (not into.is_dir() or any(into.iterdir())):
+        raise ConflictError(
+            f"{into} exists and is not empty", "choose another directory, or move this one away"
+        )
+    return into
 
 
 def _resolve(source: RecoverySource, target: RecoveryTarget, now: datetime) -> int:

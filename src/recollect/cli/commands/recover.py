@@ -9,6 +9,7 @@ import typer
 
 from recollect.cli.session import Session
 from recollect.cli.text import count_text
+from recollect.compat.statehouse.json_snapshot import import_snapshot
 from recollect.database.archive import archived_source
 from recollect.database.log.files import DiskFiles
 from recollect.database.recovery import (
@@ -51,8 +52,12 @@ def run(
     """Make a new database as an embedded one was after any commit, or at any time.
 
     The source is only read. What can be recovered is every checkpoint, and every commit
-    after one up to where the log ends or is damaged.
+    after one up to where the log ends or is damaged. A snapshot-N.json of Statehouse is
+    imported: its state, without history.
     """
+    if source.endswith(".json"):
+        _import(session, Path(source), into)
+        return
     found = _source(session, source, stream)
     if list_window:
         _show(session, recovery_window(found))
@@ -67,6 +72,17 @@ def run(
         random_bytes=session.context.random_bytes,
     )
     session.output.say(f"recovered commit {made.commit_ts} of {made.time.isoformat()} into {made.path}")
+    session.output.summary({"path": str(made.path), "commit_ts": made.commit_ts, "time": made.time})
+
+
+def _import(session: Session, path: Path, into: str) -> None:
+    """Make a database of one of Statehouse's JSON snapshots."""
+    if not into:
+        raise RequestError(f"it is not said where to recover {path} to", "give --into DIR")
+    made = import_snapshot(
+        path, Path(into), clock=session.context.clock, random_bytes=session.context.random_bytes
+    )
+    session.output.say(f"imported commit {made.commit_ts} of {path.name} into {made.path}")
     session.output.summary({"path": str(made.path), "commit_ts": made.commit_ts, "time": made.time})
 
 

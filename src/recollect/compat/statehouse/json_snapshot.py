@@ -18,11 +18,17 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from recollect.clock import Clock
 from recollect.database.checkpoint.pacing import pause
+from recollect.database.checkpoint.write import microseconds
+from recollect.database.limits import check_name
 from recollect.database.log.files import DiskFiles, Files
-from recollect.database.state import FrozenState, Version
+from recollect.database.recovery import Recovered, make_database
+from recollect.database.state import NO_TRANSACTION, FrozenState, Version
+from recollect.database.tables import Tables
 from recollect.errors import FormatVersionError, IntegrityError, NotFoundError
 from recollect.storage.files import storage_error
+from recollect.values.ulid import RandomBytes
 
 VERSION = 1
 
@@ -161,6 +167,36 @@ def read_snapshot(path: Path) -> tuple[int, list[ImportedKey]]:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise IntegrityError(f"{path} is not a JSON snapshot: {error}") from error
     return snapshot.commit_ts, sorted(_keys(snapshot, path), key=lambda key: key.commit_ts)
+
+
+def import_snapshot(
+    path: Path, into: Path, *, clock: Clock, random_bytes: RandomBytes, files: Files | None = None
+) -> Recovered:
+    """Make a new database of a JSON snapshot; it numbers its commits on from the snapshot's.
+
+    Each key has its newest version only: the file holds no history.
+
+    Raises:
+        ConflictError: `into` exists. What is wrong with the file: see `read_snapshot`.
+    """
+    commit_ts, keys = read_snapshot(path)
+    tables = Tables()
+    for key in keys:
+        name = (
+            check_name("a namespace", key.namespace),
+            check_name("an agent", key.agent),
+            check_name("a key", key.key),
+        )
+        tables.state.write(name, key.value, min(key.commit_ts, commit_ts), NO_TRANSACTION, key.version)
+    tables.commit_ts, tables.time_us = commit_ts, microseconds(clock.now())
+    return make_database(
+        tables,
+        into,
+        origin=f"imported from {path.name}",
+        files=files or DiskFiles(),
+        clock=clock,
+        random_bytes=random_bytes,
+    )
 
 
 def _keys(snapshot: JsonSnapshot, path: Path) -> Iterator[ImportedKey]:
