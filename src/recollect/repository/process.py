@@ -39,7 +39,10 @@ def is_gone(process: Process) -> bool:
     """Tell whether the process has certainly ended; False where that cannot be known."""
     if not process.realm or process.realm != _realm():
         return False
-    return _started(process.pid) != process.started
+    started = _started(process.pid)
+    if not started and _exists(process.pid):
+        return False  # of another user, and this /proc shows its own processes only (hidepid, proc(5))
+    return started != process.started
 
 
 def _realm() -> str:
@@ -49,6 +52,17 @@ def _realm() -> str:
     except OSError:
         return ""
     return f"{boot} {namespace}"
+
+
+def _exists(pid: int) -> bool:
+    """Ask by the null signal (kill(2)), which hidepid leaves alone."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _started(pid: int) -> str:
