@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from recollect.errors import ConflictError, IntegrityError, UnavailableError
+from recollect.errors import ConflictError, IntegrityError, NotFoundError
 from recollect.operations import export
 from recollect.operations.export import ExportReport
 from recollect.repository import layout
@@ -164,5 +164,5 @@ def test_a_failed_export_leaves_no_file(driver: Driver, tmp_path: Path) -> None:
 
 
 def test_a_directory_that_is_not_there_is_reported(file: Path, driver: Driver) -> None:
-    with pytest.raises(UnavailableError, match="no-such-directory"):
+    with pytest.raises(NotFoundError, match="no-such-directory"):
         exported(driver, file.parent / "no-such-directory" / "out.parquet")

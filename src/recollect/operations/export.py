@@ -7,16 +7,19 @@ DuckDB, Polars and pandas read it; rows ascend by record key.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recollect.errors import AccessError, ConflictError, UnavailableError
+from recollect.errors import AccessError, ConflictError, NotFoundError, UnavailableError
 from recollect.repository.repository import Repository
 from recollect.segments.reader import RunsReader
 from recollect.values import batch as columns
@@ -24,6 +27,9 @@ from recollect.values.event import OnEvent, Progress, ignore_events
 from recollect.values.key import INTEGER_KEY_SIZE, TAG_INTEGER, decode_keys
 from recollect.values.schema import CollectionSchema
 from recollect.values.snapshot import CollectionEntry
+
+NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+"""What file systems without hard links (FAT, some network ones) say to link(2)."""
 
 
 class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,27 +47,21 @@ def run(
     """Write a collection to a new file. The file appears under its name only when it is complete.
 
     Raises:
-        ConflictError: The file exists.
+        ConflictError: The file exists. NotFoundError: Its directory does not.
         UnavailableError: The disk is full or fails.
     """
-    if path.exists():
-        raise ConflictError(f"{path} exists", "choose another name, or remove the file first")
+    if os.path.lexists(path):
+        raise _taken(path)
     target = _schema(entry)
-    unfinished = path.with_name(f".{path.name}.part")
-    try:
-        count = 0
-        with pq.ParquetWriter(unfinished, target, compression="zstd", use_dictionary=False) as writer:
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    count = 0
+    with _unfinished_file(unfinished, path) as file:
+        with pq.ParquetWriter(file, target, compression="zstd", use_dictionary=False) as writer:
             for batch in _rows(repository, entry, target):
                 writer.write_batch(batch)
                 count += batch.num_rows
                 on_event(Progress(stage="export", subject=entry.name, done=count, total=entry.record_count))
-        _publish(unfinished, path)
-    except PermissionError as error:
-        raise AccessError(f"writing {path}: {error.strerror}", "check the directory's permissions") from error
-    except OSError as error:
-        raise UnavailableError(f"writing {path}: {error.strerror or error}", "check the disk") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
+        _publish(file, unfinished, path)
     return ExportReport(
         path=str(path), record_count=count, byte_size=path.stat().st_size, columns=tuple(target.names)
     )
@@ -72,13 +72,40 @@ def export_column(vector_name: str) -> str:
     return f"vector_{vector_name}" if vector_name else "vector"
 
 
-def _publish(unfinished: Path, path: Path) -> None:
-    descriptor = os.open(unfinished, os.O_RDONLY)
+@contextmanager
+def _unfinished_file(unfinished: Path, path: Path) -> Iterator[BinaryIO]:
+    """Open a file to write beside its later place, remove it at the end, and translate what fails."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    os.link(unfinished, path)  # unlike a rename, it fails if the name was taken meanwhile
+        with unfinished.open("xb") as file:
+            try:
+                yield file
+            finally:
+                unfinished.unlink(missing_ok=True)
+    except FileExistsError as error:
+        raise _taken(unfinished if error.filename == str(unfinished) else path) from error
+    except FileNotFoundError as error:
+        raise NotFoundError(f"there is no directory {path.parent}", "create it, or choose another") from error
+    except PermissionError as error:
+        raise AccessError(f"writing {path}: {error.strerror}", "check the directory's permissions") from error
+    except OSError as error:
+        raise UnavailableError(f"writing {path}: {error.strerror or error}", "check the disk") from error
+
+
+def _taken(path: Path) -> ConflictError:
+    return ConflictError(f"{path} exists", "choose another name, or remove the file first")
+
+
+def _publish(file: BinaryIO, unfinished: Path, path: Path) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+    try:
+        os.link(unfinished, path)  # unlike a rename, it fails if the name was taken meanwhile
+    except OSError as error:
+        if error.errno not in NO_HARD_LINKS:
+            raise
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from error
+        unfinished.rename(path)
 
 
 def _schema(entry: CollectionEntry) -> pa.Schema:
