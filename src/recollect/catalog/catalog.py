@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import msgspec
 
@@ -147,9 +147,9 @@ class Catalog:
         self.repository.store.delete(layout.snapshot_key(identity))
         self._drop_tags(identity)
 
-    def mark(self) -> Marks:
-        """Read every snapshot and return what all of them list; any failure to read is an error."""
-        identities = self.ids()
+    def mark(self, *, without: Collection[str] = ()) -> Marks:
+        """Read every snapshot, but those `without`, and return what all list; a failure to read is an error."""
+        identities = [identity for identity in self.ids() if identity not in without]
         objects: set[str] = set()
         for identity in identities:
             snapshot = self.read_committed(identity)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from recollect.catalog.catalog import Catalog
 from recollect.clock import Clock
 from recollect.repository.garbage import GarbagePlan, SweepReport, plan_sweep, sweep
@@ -11,9 +13,14 @@ from recollect.values.event import OnEvent, ignore_events
 from recollect.values.ulid import RandomBytes
 
 
-def plan(repository: Repository) -> GarbagePlan:
-    """List what no snapshot needs. Reads only; any failure to read is an error, never "nothing needed"."""
-    return plan_sweep(repository, Catalog(repository).mark)
+def plan(repository: Repository, *, without: Collection[str] = ()) -> GarbagePlan:
+    """List what no snapshot needs. Reads only; any failure to read is an error, never "nothing needed".
+
+    Snapshots whose ids are in `without` count as forgotten already. Such a plan is to look at: applied while
+    one of them is there, it deletes nothing that it needs.
+    """
+    catalog = Catalog(repository)
+    return plan_sweep(repository, lambda: catalog.mark(without=without))
 
 
 def apply(

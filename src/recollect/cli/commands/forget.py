@@ -10,12 +10,13 @@ from recollect.catalog.catalog import Catalog
 from recollect.cli.commands.prune import sweep_facts, tell_sweep
 from recollect.cli.options import DryRunOption, read_count
 from recollect.cli.session import Session
-from recollect.cli.text import SHORT_ID_LENGTH, count_text, printable, time_text
+from recollect.cli.text import SHORT_ID_LENGTH, count_text, time_text
 from recollect.errors import RequestError
 from recollect.operations import forget, prune
 from recollect.policy.duration import Duration, parse_duration
 from recollect.policy.retention import RetentionRules
 from recollect.repository.repository import Repository
+from recollect.wiring import recorded_source
 
 STOPPED = "snapshots that were listed as kept are all there; run the same command again to go on"
 
@@ -84,10 +85,14 @@ def run(
         "keep_within_yearly": keep_within_yearly,
     }
     given = read_rules(counts, durations, keep_tag or [])
-    chosen = forget.SnapshotFilter(source=source, host=host, tags=tuple(tag or ()))
+    chosen = forget.SnapshotFilter(
+        source=recorded_source(source) if source else "", host=host, tags=tuple(tag or ())
+    )
     repository = session.repository()
     plan = _plan(session, repository, tuple(snapshots or ()), given, chosen)
     _tell_plan(session, plan)
+    if not plan.decisions:
+        session.output.note("no snapshot fits; `recollect snapshots` lists hosts, sources and tags")
     forgotten = [snapshot.id for snapshot in plan.forgotten]
     if not dry_run:
         forget.apply(plan, Catalog(repository), on_event=session.output.on_event)
@@ -99,7 +104,7 @@ def run(
         "forgotten": forgotten,
     }
     if prune:
-        facts["prune"] = _prune(session, repository, dry_run=dry_run)
+        facts["prune"] = _prune(session, repository, forgotten, dry_run=dry_run)
     session.output.summary(facts)
 
 
@@ -162,8 +167,10 @@ def _closing(count: int, *, dry_run: bool, prune: bool) -> str:
     return f"{what} forgotten{advice}"
 
 
-def _prune(session: Session, repository: Repository, *, dry_run: bool) -> dict[str, Any]:
-    plan = prune.plan(repository)
+def _prune(
+    session: Session, repository: Repository, forgotten: list[str], *, dry_run: bool
+) -> dict[str, Any]:
+    plan = prune.plan(repository, without=forgotten)  # of a dry run they are there still
     report = None
     if not dry_run:
         report = prune.apply(
@@ -175,6 +182,4 @@ def _prune(session: Session, repository: Repository, *, dry_run: bool) -> dict[s
             wait_s=session.wait_s,
         )
     tell_sweep(session, plan, report)
-    if dry_run:
-        session.output.say(printable("what the forgotten snapshots alone need is not counted yet"))
     return sweep_facts(plan, report)
