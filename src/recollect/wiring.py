@@ -6,16 +6,17 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
 
 import msgspec
 
 from recollect.clock import Clock, SystemClock
 from recollect.engines.base import Source, Target
-from recollect.engines.edge.source import EdgeSource
+from recollect.engines.edge.source import EdgeSource, edge_info
 from recollect.engines.edge.target import EdgeTarget
 from recollect.engines.embedded import open_embedded_source, open_embedded_target
 from recollect.engines.memory import open_memory
+from recollect.engines.qdrant.address import parse_address
 from recollect.engines.qdrant.source import QdrantSource
 from recollect.engines.qdrant.target import QdrantTarget
 from recollect.errors import RequestError, UnsupportedError
@@ -27,7 +28,7 @@ from recollect.storage.probe import probe
 from recollect.storage.url import open_store
 from recollect.values.event import Note, OnEvent, ignore_events
 from recollect.values.ulid import RandomBytes, new_ulid
-from recollect.values.url import without_secrets
+from recollect.values.url import HIDDEN, without_secrets
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _ENGINE_FORMS = "edge:///path or a path, qdrant://host:6334, http://host:6333, recollect:///path, memory:NAME"
@@ -91,12 +92,18 @@ def open_repository(url: str, context: Context) -> Repository:
     return open_in_store(open_store(url, context.clock, context.random_bytes))
 
 
-def open_source(url: str, context: Context, on_event: OnEvent = ignore_events) -> Source:
-    """Open an engine to read from; what is wrong with the URL is a RequestError that lists the forms."""
+def open_source(
+    url: str, context: Context, on_event: OnEvent = ignore_events, *, collection: str = ""
+) -> Source:
+    """Open an engine to read from; what is wrong with the URL is a RequestError that lists the forms.
+
+    `collection` is what to call the collection of an Edge shard whose URL does not name it, instead of
+    the directory's name.
+    """
     scheme = _scheme(url)
     if scheme == "edge":
         path, name = _edge_place(url)
-        return EdgeSource(path, name, context.new_id)
+        return EdgeSource(path, name or collection or _directory_name(path), context.new_id)
     if scheme == "memory":
         return open_memory(url.partition(":")[2])
     if scheme == "recollect":
@@ -119,6 +126,14 @@ def open_target(url: str, context: Context) -> Target:
     if scheme in _QDRANT_SCHEMES:
         return QdrantTarget(url, secrets=context.secrets, clock=context.clock, new_id=context.new_id)
     raise _unknown(url)
+
+
+def recorded_source(url: str) -> str:
+    """Return the source as snapshots record it, for any spelling of its URL; nothing is opened."""
+    scheme = _scheme(url)
+    if scheme == "edge":
+        return edge_info(_edge_place(url)[0]).url
+    return parse_address(url, lambda _: HIDDEN)[0].url if scheme in _QDRANT_SCHEMES else url
 
 
 def is_source_url(text: str) -> bool:
@@ -150,10 +165,9 @@ def _database_path(url: str) -> str:
 
 
 def _edge_place(url: str) -> tuple[Path, str]:
-    """Return the shard's absolute path and the collection's name (by default the directory's)."""
+    """Return the shard's absolute path and the collection's name, empty if the URL gives none."""
     if _SCHEME.match(url) is None:
-        path = Path(url).resolve()
-        return path, path.name
+        return Path(url).expanduser().resolve(), ""
     parts = urlsplit(url)
     if parts.netloc or not parts.path:
         raise RequestError(
@@ -166,9 +180,19 @@ def _edge_place(url: str) -> tuple[Path, str]:
             f"{without_secrets(url)!r} has an unknown option {unknown[0]!r}",
             "the only option of edge: is ?name=",
         )
-    path = Path(unquote(parts.path)).resolve()
-    name = query.get("name", [""])[-1] or path.name
-    return path, name
+    path = os.fsdecode(unquote_to_bytes(os.fsencode(parts.path)))
+    return Path(path).resolve(), query.get("name", [""])[-1]
+
+
+def _directory_name(path: Path) -> str:
+    try:
+        path.name.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise RequestError(
+            f"the name of the directory {path} is not UTF-8 text, so the collection cannot be called by it",
+            "name the collection in the URL: edge:///path?name=NAME",
+        ) from error
+    return path.name
 
 
 def _unknown(url: str) -> RequestError:

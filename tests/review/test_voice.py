@@ -45,7 +45,7 @@ def test_a_terminal_that_lacks_a_character_gets_an_escape_and_no_crash(
     written = BytesIO()
     stream = TextIOWrapper(written, encoding="ascii")
     monkeypatch.setattr(sys, "stdout", stream)
-    monkeypatch.setattr(program, "_load", lambda _: lambda: print("a … b"))
+    monkeypatch.setattr(program, "_load", lambda _: lambda: sys.stdout.write("a … b\n") and None)
 
     assert main(["version"]) == 0
     assert written.getvalue() == b"a \\u2026 b\n"

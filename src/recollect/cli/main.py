@@ -81,9 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             called = next((word for word in words if not word.startswith("-")), "")
             result = build_app({called})(args=words, prog_name="recollect", standalone_mode=False)
             _flush()
-        if result == CancelledError.exit_code:  # Typer's answer to an interrupt outside of a command
-            raise KeyboardInterrupt
-        return result if isinstance(result, int) else 0
+        return _exit_code(result, words)
     except RecollectError as error:
         return _failed(error, words)
     except KeyboardInterrupt:
@@ -113,6 +111,13 @@ def _show_what_cannot_be_encoded() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _exit_code(result: object, words: Sequence[str]) -> int:
+    """Return what a command returned; report what Typer makes a mere number, an interrupt outside of one."""
+    if result == CancelledError.exit_code:
+        return _failed(CancelledError("stopped on request", "nothing was begun"), words)
+    return result if isinstance(result, int) else 0
 
 
 def _flush() -> None:

@@ -23,6 +23,15 @@ DryRunOption = Annotated[
 ]
 
 
+def read_text(text: str, option: str) -> str:
+    """Return text that is going to be stored; RequestError if its bytes are not UTF-8."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise RequestError(f"{option} is {text!r}, which is not UTF-8 text", "write it in UTF-8") from error
+    return text
+
+
 def read_count(text: str, option: str) -> int:
     """Read the number of a retention rule: 0 or more, or `unlimited` (also -1).
 

@@ -44,9 +44,10 @@ class Session:
         return Catalog(self.repository())
 
     @contextmanager
-    def source(self, url: str) -> Iterator[Source]:
-        """Open a source, and close it at the end."""
-        with closing(wiring.open_source(url, self.context, self.output.on_event)) as source:
+    def source(self, url: str, *, collection: str = "") -> Iterator[Source]:
+        """Open a source, and close it at the end; see `wiring.open_source`."""
+        opened = wiring.open_source(url, self.context, self.output.on_event, collection=collection)
+        with closing(opened) as source:
             yield source
 
     @contextmanager
@@ -54,6 +55,14 @@ class Session:
         """Open a target, and close it at the end."""
         with closing(wiring.open_target(url, self.context)) as target:
             yield target
+
+
+def only_collection(snapshot: Snapshot) -> str:
+    """Return the name of a snapshot's collection; empty if it has several.
+
+    A shard that is compared with a snapshot of one collection is that collection, wherever it was restored.
+    """
+    return snapshot.collections[0].name if len(snapshot.collections) == 1 else ""
 
 
 def chosen_collection(snapshot: Snapshot, name: str) -> CollectionEntry:

@@ -8,7 +8,7 @@ import typer
 
 from recollect import __version__
 from recollect.catalog.catalog import check_tag
-from recollect.cli.options import CollectionsOption
+from recollect.cli.options import CollectionsOption, read_text
 from recollect.cli.session import Session
 from recollect.cli.text import count_text, seconds_text, size_text
 from recollect.errors import RequestError
@@ -53,10 +53,10 @@ def run(
         raise RequestError("--full and --scan are given", "--full reads and stores everything: it is enough")
     options = backup.BackupOptions(
         collections=tuple(collection or ()),
-        name=name,
-        description=description,
-        tags=tuple(map(check_tag, tag or ())),
-        host=host or session.settings.host,
+        name=read_text(name, "--name"),
+        description=read_text(description, "--description"),
+        tags=tuple(check_tag(read_text(each, "--tag")) for each in tag or ()),
+        host=read_text(host or session.settings.host, "--host"),
         tool_version=__version__,
         compare="nothing" if full else "scan" if scan else "changes",
         wait_s=session.wait_s,

@@ -10,7 +10,7 @@ import typer
 from recollect import wiring
 from recollect.catalog.catalog import Catalog
 from recollect.cli.options import CollectionsOption
-from recollect.cli.session import Session
+from recollect.cli.session import Session, only_collection
 from recollect.cli.text import count_text, printable
 from recollect.errors import RequestError
 from recollect.operations import diff
@@ -35,7 +35,10 @@ def run(
         )
     repository = session.repository()
     with ExitStack() as stack:
-        sides = [_side(session, repository, text, stack) for text in (before, after)]
+        sides = [
+            _side(session, repository, text, other, stack)
+            for text, other in ((before, after), (after, before))
+        ]
         found = diff.run(
             *sides,
             collections=tuple(collection or ()),
@@ -44,10 +47,11 @@ def run(
     _tell(session, sides, found)
 
 
-def _side(session: Session, repository: Repository, text: str, stack: ExitStack) -> diff.Side:
+def _side(session: Session, repository: Repository, text: str, other: str, stack: ExitStack) -> diff.Side:
     if not wiring.is_source_url(text):
         return diff.SnapshotSide(repository, Catalog(repository).find(text))
-    source = stack.enter_context(session.source(text))
+    compared = only_collection(Catalog(repository).find(other))
+    source = stack.enter_context(session.source(text, collection=compared))
     return diff.LiveSide(source, stack.enter_context(source.hold()), session.output.on_event)
 
 

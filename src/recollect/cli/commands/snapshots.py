@@ -10,6 +10,7 @@ from recollect.cli.session import Session
 from recollect.cli.text import SHORT_ID_LENGTH, count_text, size_text, time_text
 from recollect.operations.forget import SnapshotFilter
 from recollect.values.snapshot import Snapshot
+from recollect.wiring import recorded_source
 
 STOPPED = "nothing was changed"
 
@@ -25,7 +26,9 @@ def run(
     latest: Annotated[int, typer.Option(metavar="N", min=0, help="Only the newest N; 0 means all.")] = 0,
 ) -> None:
     """List snapshots, oldest first. Times are UTC."""
-    chosen = SnapshotFilter(source=source, host=host, tags=tuple(tag or ()))
+    chosen = SnapshotFilter(
+        source=recorded_source(source) if source else "", host=host, tags=tuple(tag or ())
+    )
     found = [snapshot for snapshot in session.catalog().list() if chosen.fits(snapshot)][-latest:]
     if not found:
         session.output.say("no snapshots")

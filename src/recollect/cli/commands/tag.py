@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from recollect.cli.options import SnapshotArgument
+from recollect.cli.options import SnapshotArgument, read_text
 from recollect.cli.session import Session
 from recollect.errors import RequestError
 
@@ -26,6 +26,7 @@ def run(
     if not add and not remove:
         raise RequestError("no tag is named", "give --add T or --remove T")
     catalog = session.catalog()
-    changed = catalog.tag(catalog.find(snapshot).id, add=add or (), remove=remove or ())
+    added = [read_text(tag, "--add") for tag in add or ()]
+    changed = catalog.tag(catalog.find(snapshot).id, add=added, remove=remove or ())
     session.output.say(f"snapshot {changed.id} has {', '.join(changed.tags) or 'no tags'}")
     session.output.summary({"snapshot_id": changed.id, "tags": changed.tags})

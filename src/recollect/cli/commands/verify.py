@@ -9,7 +9,7 @@ import typer
 
 from recollect.catalog.catalog import Catalog
 from recollect.cli.options import CollectionsOption
-from recollect.cli.session import Session
+from recollect.cli.session import Session, only_collection
 from recollect.cli.text import count_text, printable, size_text
 from recollect.errors import (
     FormatVersionError,
@@ -99,7 +99,7 @@ def _against(
     session: Session, repository: Repository, selector: str, url: str, collections: tuple[str, ...]
 ) -> None:
     snapshot = Catalog(repository).find(selector)
-    with session.source(url) as source:
+    with session.source(url, collection=only_collection(snapshot)) as source:
         report = verify.against(
             repository, snapshot, source, collections=collections, on_event=session.output.on_event
         )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -114,8 +116,15 @@ class EdgeView:
 
 
 def edge_info(path: Path) -> EngineInfo:
-    """Identify a shard by its absolute path."""
-    return EngineInfo(product=PRODUCT, version=edge_version(), url=f"edge://{path}")
+    """Identify a shard by its absolute path; the URL opens it again, whatever characters are in the path."""
+    quoted = "".join(map(_quoted, str(path)))
+    return EngineInfo(product=PRODUCT, version=edge_version(), url=f"edge://{quoted}")
+
+
+def _quoted(character: str) -> str:
+    """Percent-encode what would mean something else in a URL or on a command line; letters stay readable."""
+    is_plain = character.isalnum() or character in "/-._~+,:=@"
+    return character if is_plain else quote(os.fsencode(character), safe="")
 
 
 def describe_shard(shard: Any, path: Path, name: str) -> CollectionDescription:

@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
         if path.exists():
             sys.stderr.write(f"error: {path} exists\nnext: choose another directory\n")
             return 5
-        target = open_target(f"edge://{path}", system_context())
+        target = open_target(str(path), system_context())
         records = sample_batch()
         held = target.as_held(records, SCHEMA) if isinstance(target, Adapting) else records
         staged = target.stage(path.name, SCHEMA, ())
