@@ -26,7 +26,7 @@ class Listing(NamedTuple):
 
     Attributes:
         documents: Committed snapshots, newest first; of one moment, the larger id first.
-        damaged: Committed snapshots whose `metadata.json` cannot be read, with the reason.
+        damaged: Snapshots whose `checksum.sha256` or `metadata.json` cannot be read, with the reason.
         unfinished: Directories without `checksum.sha256`: being written, or left by a writer that died.
         byte_sizes: Of every file, by key.
     """
@@ -69,6 +69,7 @@ class SnapshotCatalog:
         damaged: dict[str, RecollectError] = {}
         for snapshot_id in committed:
             try:
+                self._check_commit(snapshot_id, sizes[layout.file_key(snapshot_id, layout.CHECKSUMS)])
                 documents.append(self._read(snapshot_id))
             except (IntegrityError, NotFoundError) as error:
                 if isinstance(error, NotFoundError) and not self._is_committed(snapshot_id):
@@ -82,11 +83,14 @@ class SnapshotCatalog:
     def find(self, snapshot_id: str) -> SnapshotDocument:
         """Return a snapshot's document; NotFoundError if there is none."""
         layout.check_id(snapshot_id)
-        if not self._is_committed(snapshot_id):
+        try:
+            size = self.store.size(layout.file_key(snapshot_id, layout.CHECKSUMS))
+        except NotFoundError as error:
             raise NotFoundError(
                 f"there is no snapshot {snapshot_id!r} in {self.store.url}",
                 "list_snapshots() shows those that there are",
-            )
+            ) from error
+        self._check_commit(snapshot_id, size)
         return self._read(snapshot_id)
 
     def chain(self, snapshot_id: str) -> list[SnapshotDocument]:
@@ -204,6 +208,14 @@ class SnapshotCatalog:
             raise IntegrityError(
                 f"snapshot {snapshot_id} was not deleted: {', '.join(others)} cannot be read and may need it",
                 f"delete {others[0]} first",
+            )
+
+    def _check_commit(self, snapshot_id: str, size: int) -> None:
+        if size != layout.CHECKSUMS_SIZE:
+            key = layout.file_key(snapshot_id, layout.CHECKSUMS)
+            raise IntegrityError(
+                f"{self.store.url}: {key} has {size} bytes, not {layout.CHECKSUMS_SIZE}",
+                "delete the snapshot; take another one",
             )
 
     def _is_committed(self, snapshot_id: str) -> bool:

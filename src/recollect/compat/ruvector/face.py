@@ -254,8 +254,8 @@ class SnapshotManager:
     def _create(
         self, db: Database | VectorStore, name: str, base_id: str | None, *, on_event: OnEvent, check: Check
     ) -> Snapshot:
-        collection, left_out = _held(db)
         _check_name(name)
+        collection, left_out = _held(db)
         with self._executor() as executor, collection.hold() as held:
             request = Request(
                 snapshot_id=self._new_id(),

@@ -126,6 +126,10 @@ def decode_document(data: bytes, *, where: str) -> SnapshotDocument:
     )
 
 
+CHECKSUMS_SIZE = sum(64 + 2 + len(name) + 1 for name in HASHED_FILES)
+"""Bytes of every whole `checksum.sha256`."""
+
+
 def encode_checksums(digests: Mapping[str, str]) -> bytes:
     """Encode `checksum.sha256`; `sha256sum -c` in the snapshot's directory reads it."""
     return "".join(f"{digests[name]}  {name}\n" for name in HASHED_FILES).encode("ascii")

@@ -7,7 +7,6 @@ renamed. A failure removes that directory; a killed process leaves it, and nothi
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Executor
@@ -195,7 +194,7 @@ def _write(collection: VectorStore, graph: GraphFile | None, merged: MergedBatch
 
 def _refuse_existing(path: Path) -> None:
     try:
-        if path.exists() and (not path.is_dir() or any(os.scandir(path))):
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise ConflictError(
                 f"cannot restore into {path}: it exists and is not an empty directory",
                 "give another path; an existing database is never overwritten",
