@@ -30,6 +30,16 @@ demo: $(READY) ## Back up, damage, verify, diff and restore real embeddings on a
 test: $(READY) ## Run all tests
 	@$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST)
 
+.PHONY: test-slow
+test-slow: $(READY) ## Run the exhaustive tests: every byte, every read, many kills (minutes)
+	@$(BIN)/python -m pytest -n $(WORKERS) -m slow $(PYTEST)
+
+.PHONY: live
+live: $(READY) ## Run the engine contract against a real, empty Qdrant: make live QDRANT_URL=… QDRANT_GRPC=…
+	@test -n "$(QDRANT_URL)" || { echo "give QDRANT_URL=http://host:6333, and QDRANT_GRPC=6334"; exit 2; }
+	@QDRANT_URL="$(QDRANT_URL)" QDRANT_GRPC="$(or $(QDRANT_GRPC),6334)" \
+		$(BIN)/python -m pytest -m live tests/live $(PYTEST)
+
 .PHONY: check
 check: lint test ## Everything that must hold: format, lint, types, import contracts, tests
 
