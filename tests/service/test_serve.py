@@ -18,12 +18,15 @@ from recollect.service.options import ServeOptions, load_options
 from recollect.storage.memory import MemoryStore
 
 LOCAL = "statehouse.address=127.0.0.1:0"
+LOCAL_NVECD = "nvecd.address=127.0.0.1:0"
 
 
 def options(
     *settings: str, data: str = "", config: str = "", environment: dict[str, str] | None = None
 ) -> ServeOptions:
-    return load_options(data=data, config=config, settings=settings, environment=environment or {})
+    return load_options(
+        data=data, config=config, settings=(LOCAL_NVECD, *settings), environment=environment or {}
+    )
 
 
 def daemon(found: ServeOptions, repository: Repository | None = None) -> Daemon:
@@ -149,6 +152,8 @@ def test_sigterm_ends_the_command_in_order(tmp_path: Path) -> None:
         str(tmp_path / "db"),
         "--set",
         LOCAL,
+        "--set",
+        LOCAL_NVECD,
         "--json",
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

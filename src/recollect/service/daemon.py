@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from recollect.clock import Clock
+from recollect.compat.nvecd.instance import Instance
 from recollect.compat.statehouse.json_snapshot import drop_old_snapshots, write_snapshot
 from recollect.compat.statehouse.server import StatehouseServer
 from recollect.compat.statehouse.service import StatehouseService
@@ -22,6 +23,7 @@ from recollect.database.archive import Archiver
 from recollect.database.tables import FrozenTables
 from recollect.errors import RecollectError
 from recollect.repository.repository import Repository
+from recollect.service.nvecd_face import face_settings
 from recollect.service.options import ServeOptions
 from recollect.values.snapshot import Snapshot
 from recollect.values.ulid import RandomBytes
@@ -56,12 +58,15 @@ class Daemon:
         self._faces: list[StatehouseServer] = []
         self.database: Database | None = None
         self.statehouse: StatehouseServer | None = None
+        self.nvecd: Instance | None = None
 
     def start(self) -> None:
         """Open the database and begin to answer. What fails here leaves nothing running."""
         try:
             self._start()
         except BaseException:
+            if self.nvecd is not None:
+                self.nvecd.stop()
             self._stop.set()
             for thread in self._threads:
                 thread.join()
@@ -70,6 +75,8 @@ class Daemon:
 
     def stop(self) -> None:
         """End in order; returns when everything is done."""
+        if self.nvecd is not None:
+            self.nvecd.stop()
         for face in self._faces:
             face.stop(self._options.drain_s)
         self._stop.set()
@@ -114,6 +121,12 @@ class Daemon:
         if options.statehouse.enabled:
             self.statehouse = StatehouseServer(StatehouseService(database), options.statehouse.address)
             self._faces.append(self.statehouse)
+        if options.nvecd.enabled:
+            settings = face_settings(options.nvecd, path)
+            nvecd = Instance(settings, self._clock, _LOG.info, database=database)
+            nvecd.start()
+            self.nvecd = nvecd
+            _LOG.info("nvecd listening on %s:%d", settings.api.tcp.bind, nvecd.server.port)
         for face in self._faces:
             face.start()
 

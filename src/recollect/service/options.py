@@ -55,6 +55,22 @@ class StatehouseOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     json_keep_last: int = 3
 
 
+class NvecdOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """nvecd's face.
+
+    Attributes:
+        enabled: Serve it.
+        address: Where the line protocol listens; port 0 lets the system choose. A file overrides it.
+        config: A configuration file of nvecd (YAML) for everything else: unix socket, HTTP, password,
+            networks, automatic snapshots. Empty: local clients only, snapshots in DATA/nvecd, and the
+            documented replies.
+    """
+
+    enabled: bool = True
+    address: str = "127.0.0.1:11017"
+    config: str = ""
+
+
 class ArchiveOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Continuous archiving.
 
@@ -82,6 +98,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     fsync: FsyncMode = "commit"
     drain_s: float = 10.0
     statehouse: StatehouseOptions = StatehouseOptions()
+    nvecd: NvecdOptions = NvecdOptions()
     archive: ArchiveOptions = ArchiveOptions()
     checkpoints: CheckpointOptions = CheckpointOptions()
     log: LogOptions = LogOptions()

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from recollect.cli import nvec_export
 from recollect.cli.options import CollectionOption, SnapshotArgument
 from recollect.cli.session import Session, chosen_collection
 from recollect.cli.text import count_text, printable, size_text
@@ -18,13 +19,19 @@ STOPPED = "no file was written"
 def run(
     session: Session,
     snapshot: SnapshotArgument,
-    out: Annotated[Path, typer.Argument(metavar="OUT.parquet", help="File to write; it must not exist.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="New file: .parquet or .nvec.")],
     *,
     collection: CollectionOption = "",
 ) -> None:
-    """Write one collection of a snapshot as one Parquet file that DuckDB, Polars and pandas read."""
+    """Write one collection of a snapshot as one Parquet file that DuckDB, Polars and pandas read.
+
+    With a name that ends in .nvec it is a snapshot file of nvecd; of an embedded database with everything.
+    """
     catalog = session.catalog()
     found = catalog.find(snapshot)
+    if out.suffix == nvec_export.SUFFIX:
+        nvec_export.run(session, found, out, collection=collection)
+        return
     entry = chosen_collection(found, collection)
     report = export.run(catalog.repository, entry, out, on_event=session.output.on_event)
     session.output.say(

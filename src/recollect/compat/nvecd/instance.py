@@ -60,8 +60,10 @@ class Instance:
             self.server = LineServer(self.face, is_durable=self._volatile is None, note=note)
             self.http = HttpServer(self.face, note) if settings.api.http.enable else None
             self.snapshots = AutomaticSnapshots(self.face.saver, directory, settings, clock, note)
-            decay = DecayJob(self._decay, settings.events.decay_interval_sec, clock)
-            self._housekeeper = Housekeeper([self.snapshots.tick, decay.tick], note)
+            jobs: list[Callable[[], object]] = [self.snapshots.tick]
+            if self._volatile is not None:  # whoever opened the database lets it fade
+                jobs.append(DecayJob(self._decay, settings.events.decay_interval_sec, clock).tick)
+            self._housekeeper = Housekeeper(jobs, note)
         except BaseException:
             self._close()
             raise
