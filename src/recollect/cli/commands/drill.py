@@ -20,7 +20,9 @@ from recollect.cli.text import count_text, printable, seconds_text, time_text
 from recollect.engines.base import Target
 from recollect.errors import AccessError, VerificationError
 from recollect.operations import drill
+from recollect.repository.repository import Repository
 from recollect.values.drill import DrillReport
+from recollect.values.snapshot import Snapshot
 
 STOPPED = "what was restored for the drill was dropped; nothing was written into the ledger"
 
@@ -69,24 +71,33 @@ def run(
         host=session.settings.host,
         tool_version=__version__,
     )
-    context = session.context
     with tempfile.TemporaryDirectory(prefix="recollect-drill-", dir=scratch or None) as directory:
 
         def open_scratch(number: int) -> Target:
-            return wiring.open_target(target or f"edge://{quote(directory)}/{number}", context)
+            return wiring.open_target(target or f"edge://{quote(directory)}/{number}", session.context)
 
-        result = drill.run(
-            repository,
-            found,
-            open_scratch,
-            options=options,
-            clock=context.clock,
-            random_bytes=context.random_bytes,
-            on_event=session.output.on_event,
-        )
+        result = _drill(session, repository, found, open_scratch, options)
     _write(report, msgspec.json.format(msgspec.json.encode(result)) + b"\n")
     _write(html, drill_page(result).encode())
     _tell(session, result)
+
+
+def _drill(
+    session: Session,
+    repository: Repository,
+    snapshot: Snapshot,
+    open_scratch: drill.OpenScratch,
+    options: drill.DrillOptions,
+) -> DrillReport:
+    return drill.run(
+        repository,
+        snapshot,
+        open_scratch,
+        options=options,
+        clock=session.context.clock,
+        random_bytes=session.context.random_bytes,
+        on_event=session.output.on_event,
+    )
 
 
 def _write(path: str, content: bytes) -> None:

@@ -145,8 +145,12 @@ def read(directory: Path, wanted: tuple[str, ...] = (), on_event: OnEvent = igno
             raise NotFoundError(f"{directory} has no collection {missing[0]!r}; it has: {', '.join(known)}")
         found = [each for each in found if each[0] in wanted]
     return [
-        _checked(name, path, described, on_event, number, len(found))
-        for number, (name, path, described) in enumerate(found, start=1)
+        _checked(
+            each,
+            Progress(stage="check", subject=each[0], done=number, total=len(found), unit="files"),
+            on_event,
+        )
+        for number, each in enumerate(found, start=1)
     ]
 
 
@@ -235,14 +239,8 @@ def _by_names(directory: Path, files: list[Path]) -> list[Found]:
     return [(name, path, None) for name, path in sorted(found.items())]
 
 
-def _checked(
-    name: str,
-    path: Path,
-    described: DumpedCollection | None,
-    on_event: OnEvent,
-    number: int,
-    total: int,
-) -> LoadStep:
+def _checked(found: Found, progress: Progress, on_event: OnEvent) -> LoadStep:
+    name, path, described = found
     if not path.is_file():
         raise IntegrityError(
             f"the manifest lists {path.name}, and there is no such file in {path.parent}",
@@ -255,7 +253,7 @@ def _checked(
             "copy it again from where it is sound, or load another dump; nothing was changed",
         )
     archive = check_archive(path)
-    on_event(Progress(stage="check", subject=name, done=number, total=total, unit="files"))
+    on_event(progress)
     return LoadStep(
         name=name,
         path=path,
