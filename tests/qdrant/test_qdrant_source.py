@@ -230,7 +230,7 @@ def test_a_server_that_breaks_the_order_of_ids_is_refused(server: QdrantServer, 
 
 
 def test_custom_shard_keys_are_refused(server: QdrantServer, stock: QdrantClient) -> None:
-    fill(stock, sharding_method=models.ShardingMethod.CUSTOM)
+    fill(stock, count=0, sharding_method=models.ShardingMethod.CUSTOM)
     with pytest.raises(UnsupportedError, match="shard keys"):
         scan_ids(open_source(server))
 

@@ -18,10 +18,11 @@ _Update = edge.UpdateOperation
 def upsert(collection: Collection, body: dict[str, Any]) -> int:
     """Insert or overwrite points given as a list or as a batch of columns."""
     if body.get("batch"):
-        return collection.upsert([edge_point(point) for point in _rows(body["batch"])])
+        rows = [edge_point(point) for point in _rows(body["batch"])]
+        return collection.upsert(rows, body.get("shard_key"))
     if body.get("points") is None:
         raise bad_request("Format error in JSON body: data did not match any variant of untagged enum")
-    return collection.upsert([edge_point(point) for point in body["points"]])
+    return collection.upsert([edge_point(point) for point in body["points"]], body.get("shard_key"))
 
 
 def delete(collection: Collection, body: dict[str, Any]) -> int:

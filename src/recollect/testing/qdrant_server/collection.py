@@ -1,12 +1,14 @@
 """One collection: its configuration, its shards, and what can be done to its points.
 
 Directory: `collection.json` (configuration and payload indexes as the API gives them) and
-`shards/<id>` (Edge shards). Writes are in the engine when a call returns; they are on disk
-after `close`. One lock: calls on one collection run one after another.
+`shards/<id>` (Edge shards; with custom sharding they come with their keys).
+Writes are in the engine when a call returns; they are on disk after `close`. One lock: calls on one
+collection run one after another.
 """
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -32,23 +34,25 @@ class Collection:
         stored = msgspec.json.decode((directory / FILE).read_bytes())
         self.config: dict[str, Any] = stored["config"]
         self.indexes: dict[str, dict[str, Any]] = stored["indexes"]
+        self.given_indexes: dict[str, Any] = stored.get("given_indexes", {})
         self.faults = faults
         self.lock = threading.RLock()
+        self.recovering = threading.Lock()
         self.directory = directory
         self._operations = 0
-        count = self.config["params"]["shard_number"]
-        self.shards = [edge.EdgeShard.load(str(directory / "shards" / str(each))) for each in range(count)]
+        self.shard_keys: list[Any] = stored.get("shard_keys", [None] * self.config["params"]["shard_number"])
+        self.shards = [self._load(each) for each in range(len(self.shard_keys))]
 
     @staticmethod
     def create(directory: Path, config: dict[str, Any]) -> None:
         """Write an empty collection."""
-        for each in range(config["params"]["shard_number"]):
-            shard = directory / "shards" / str(each)
-            shard.mkdir(parents=True)
-            (shard / "edge_config.json").write_bytes(
-                msgspec.json.encode(configuration.edge_configuration(config))
-            )
-        (directory / FILE).write_bytes(msgspec.json.encode({"config": config, "indexes": {}}))
+        (directory / "shards").mkdir(parents=True)
+        is_custom = config["params"].get("sharding_method") == "custom"
+        shard_keys = [] if is_custom else [None] * config["params"]["shard_number"]
+        for each in range(len(shard_keys)):
+            make_shard(directory / "shards" / str(each), config)
+        stored = {"config": config, "indexes": {}, "shard_keys": shard_keys}
+        (directory / FILE).write_bytes(msgspec.json.encode(stored))
 
     def close(self) -> None:
         """Flush and release the shards."""
@@ -57,11 +61,52 @@ class Collection:
                 shard.close()
             self.shards = []
 
+    def create_shard_key(self, key: Any, shard_count: int | None) -> None:
+        """Add shards for a key; 400 if there are some already."""
+        with self.lock:
+            if key in self.shard_keys:
+                raise bad_request(f"Wrong input: Shard key {key} already exists")
+            first = len(self.shards)
+            for each in range(first, first + (shard_count or self.config["params"]["shard_number"])):
+                make_shard(self.directory / "shards" / str(each), self.config)
+                self.shard_keys.append(key)
+                self.shards.append(self._load(each))
+                for field, schema in self.given_indexes.items():
+                    _, parameters = payload_indexes.describe(schema)
+                    self._update(each, edge.UpdateOperation.create_field_index(field, parameters))
+            self._save()
+
+    def replace_shard(self, number: int, directory: Path) -> None:
+        """Put a directory in the place of a shard's."""
+        with self.lock:
+            self.shards[number].close()
+            place = self.directory / "shards" / str(number)
+            (directory / "edge_config.json").write_bytes((place / "edge_config.json").read_bytes())
+            shutil.rmtree(place)
+            directory.rename(place)
+            self.shards[number] = self._load(number)
+
+    def shards_of(self, shard_key: Any) -> list[int]:
+        """Return the numbers of the shards of a key, or of all shards without one; 400 if there are none."""
+        wanted = shard_key if isinstance(shard_key, list) else [shard_key]
+        if shard_key is None:
+            return list(range(len(self.shards)))
+        found = [number for number, key in enumerate(self.shard_keys) if key in wanted]
+        if not found:
+            raise bad_request(f"Wrong input: Shard key {shard_key} not found")
+        return found
+
     def reconfigure(self, request: dict[str, Any]) -> None:
         """Apply a `PATCH` body. The engine keeps what it was created with: it runs no optimizer here."""
         with self.lock:
             self.config = configuration.updated_configuration(self.config, request)
             self._save()
+
+    def optimize(self) -> bool:
+        """Let the engine's optimizers do what they find to do now; tell whether that was anything."""
+        with self.lock:
+            done = [shard.optimize() for shard in self.shards]
+            return any(done)
 
     def info(self) -> dict[str, Any]:
         """Describe the collection as `GET /collections/{c}` does."""
@@ -105,11 +150,13 @@ class Collection:
                 f'Help: Reduce the "{parameter}" parameter to or below {limit}.'
             )
 
-    def upsert(self, points: Sequence[Any]) -> int:
+    def upsert(self, points: Sequence[Any], shard_key: Any = None) -> int:
         """Insert or overwrite points; refused as a whole where one of them is wrong."""
         self.check_limit("upsert_max_batchsize", len(points), "upsert limit")
         with self.lock:
-            for number, group in self.by_shard(points, lambda point: point.id):
+            if points and shard_key is None and self.config["params"].get("sharding_method") == "custom":
+                raise bad_request("Wrong input: Shard key not specified")
+            for number, group in self.by_shard(points, lambda point: point.id, shard_key):
                 self._update(number, edge.UpdateOperation.upsert_points(group))
             return self._next_operation()
 
@@ -118,14 +165,14 @@ class Collection:
     ) -> int:
         """Apply an operation to selected points: a list of ids, `{"points": …}` or `{"filter": …}`."""
         with self.lock:
+            shard_key = selector.get("shard_key") if isinstance(selector, dict) else None
             if isinstance(selector, dict) and "filter" in selector:
                 chosen = edge_filter(selector["filter"])
-                for number in range(len(self.shards)):
+                for number in self.shards_of(shard_key):
                     self._update(number, by_filter(chosen))
                 return self._next_operation()
             ids = selector["points"] if isinstance(selector, dict) else selector
-            known = self._known([point_id(each) for each in ids])
-            for number, group in self.by_shard(known, lambda each: each):
+            for number, group in self._known([point_id(each) for each in ids], shard_key):
                 self._update(number, by_ids(group))
             return self._next_operation()
 
@@ -143,34 +190,51 @@ class Collection:
             for number in range(len(self.shards)):
                 self._update(number, edge.UpdateOperation.create_field_index(field, parameters))
             self.indexes[field] = description
+            self.given_indexes[field] = schema
             self._save()
             return self._next_operation()
 
     def delete_index(self, field: str) -> int:
         """Drop the index of a payload field; a field without one is fine."""
         with self.lock:
+            self.given_indexes.pop(field, None)
             if self.indexes.pop(field, None) is not None:
                 for number in range(len(self.shards)):
                     self._update(number, edge.UpdateOperation.delete_field_index(field))
                 self._save()
             return self._next_operation()
 
-    def by_shard(self, items: Iterable[Any], key: Callable[[Any], Any]) -> list[tuple[int, list[Any]]]:
+    def by_shard(
+        self, items: Iterable[Any], key: Callable[[Any], Any], shard_key: Any = None
+    ) -> list[tuple[int, list[Any]]]:
         """Group items by the shard that their id belongs to."""
         groups: dict[int, list[Any]] = {}
+        numbers = self.shards_of(shard_key)
         for item in items:
             found = key(item)
-            number = shard_of(found if isinstance(found, int) else str(found), len(self.shards))
+            number = numbers[shard_of(found if isinstance(found, int) else str(found), len(numbers))]
             groups.setdefault(number, []).append(item)
         return sorted(groups.items())
 
-    def _known(self, ids: list[int | str]) -> list[int | str]:
+    def _known(self, ids: list[int | str], shard_key: Any) -> list[tuple[int, list[int | str]]]:
         # The server ignores ids that it does not have; the engine refuses some operations on them.
-        known: list[int | str] = []
-        for number, group in self.by_shard(ids, lambda each: each):
+        # With custom sharding an id may be in a shard of any key.
+        is_custom = self.config["params"].get("sharding_method") == "custom"
+        groups = (
+            [(number, ids) for number in self.shards_of(shard_key)]
+            if is_custom
+            else self.by_shard(ids, lambda each: each)
+        )
+        known: list[tuple[int, list[int | str]]] = []
+        for number, group in groups:
             held = self.shards[number].retrieve(group, False, False)
-            known += [record.id if isinstance(record.id, int) else str(record.id) for record in held]
+            found = [record.id if isinstance(record.id, int) else str(record.id) for record in held]
+            if found:
+                known.append((number, found))
         return known
+
+    def _load(self, number: int) -> Any:
+        return edge.EdgeShard.load(str(self.directory / "shards" / str(number)))
 
     def _update(self, number: int, operation: Any) -> None:
         try:
@@ -183,9 +247,21 @@ class Collection:
         return self._operations
 
     def _save(self) -> None:
-        content = msgspec.json.encode({"config": self.config, "indexes": self.indexes})
-        (self.directory / FILE).write_bytes(content)
+        stored = {
+            "config": self.config,
+            "indexes": self.indexes,
+            "given_indexes": self.given_indexes,
+            "shard_keys": self.shard_keys,
+        }
+        (self.directory / FILE).write_bytes(msgspec.json.encode(stored))
 
     @staticmethod
     def _indexed_points(field: str, held: list[Any]) -> int:
         return sum(each.payload_schema[field].points for each in held if field in each.payload_schema)
+
+
+def make_shard(directory: Path, config: dict[str, Any]) -> None:
+    """Make the directory of an empty shard."""
+    directory.mkdir(parents=True)
+    content = msgspec.json.encode(configuration.edge_configuration(config))
+    (directory / "edge_config.json").write_bytes(content)

@@ -53,6 +53,13 @@ _EDGE_DENSE = {
     "datatype",
     "memory",
 }
+_EDGE_OPTIMIZER = {
+    "deleted_threshold",
+    "vacuum_min_vector_number",
+    "default_segment_number",
+    "max_segment_size",
+    "indexing_threshold",
+}
 
 
 def new_configuration(request: dict[str, Any]) -> dict[str, Any]:
@@ -119,6 +126,7 @@ def edge_configuration(config: dict[str, Any]) -> dict[str, Any]:
         "sparse_vectors": sparse,
         "on_disk_payload": parameters["on_disk_payload"],
         "hnsw_config": config["hnsw_config"],
+        "optimizers": _present(config["optimizer_config"], _EDGE_OPTIMIZER),
         **_present(config, {"quantization_config"}),
     }
 

@@ -35,6 +35,8 @@ class Faults:
         """The state that every shard's replica reports."""
         self.backwards = False
         """Scroll hands out each page in the wrong order."""
+        self.version = ""
+        """The version that the server reports; empty is its own."""
         self.snapshots = SnapshotFaults()
         """What goes wrong with snapshots."""
         self._lock = threading.Lock()
@@ -50,6 +52,7 @@ class Faults:
         self.snapshots.clear()
         self.response_bytes_max, self.hidden_points, self.reports_deferred = None, 0, True
         self.status, self.replica_state, self.backwards = "green", "Active", False
+        self.version = ""
 
     def refuse(self, match: str, *, status: int = 503, after: int = 0, count: int | None = None) -> None:
         """Answer matching calls with an error: from the one after `after` on, `count` times or for good."""

@@ -23,7 +23,8 @@ def count(collection: Collection, request: dict[str, Any]) -> int:
         raise bad_request("Bad request: Exact search disabled! Help: Set exact=false.")
     wanted = edge.CountRequest(filter=edge_filter(request.get("filter")), exact=True)
     with collection.lock:
-        total = sum(int(shard.count(wanted)) for shard in collection.shards)
+        shards = _shards(collection, None, request.get("shard_key"))
+        total = sum(int(shard.count(wanted)) for shard in shards)
         return total - len(collection.hidden_ids())
 
 
@@ -33,8 +34,8 @@ def retrieve(collection: Collection, request: dict[str, Any]) -> list[Any]:
     with collection.lock:
         hidden = collection.hidden_ids()
         found = {}
-        for number, group in collection.by_shard(ids, lambda each: each):
-            held = collection.shards[number].retrieve(group, *_selection(request, with_payload=True))
+        for number in collection.shards_of(request.get("shard_key")):
+            held = collection.shards[number].retrieve(ids, *_selection(request, with_payload=True))
             found.update({record_id(record): record for record in held})
         return [found[each] for each in ids if each in found and each not in hidden]
 
@@ -60,7 +61,9 @@ def scroll(
             with_payload=payload,
             with_vector=vector,
         )
-        pages = [shard.scroll(wanted)[0] for shard in _shards(collection, shard_number)]
+        pages = [
+            shard.scroll(wanted)[0] for shard in _shards(collection, shard_number, request.get("shard_key"))
+        ]
     merged = heapq.merge(*pages, key=lambda record: sort_key(record_id(record)))
     records = [record for record in merged if record_id(record) not in hidden]
     following = record_id(records[limit]) if len(records) > limit else None
@@ -124,9 +127,9 @@ def _selection(request: dict[str, Any], *, with_payload: bool) -> tuple[Any, Any
     return with_payload if payload is None else payload, False if vector is None else vector
 
 
-def _shards(collection: Collection, number: int | None) -> list[Any]:
+def _shards(collection: Collection, number: int | None, shard_key: Any) -> list[Any]:
     if number is None:
-        return collection.shards
+        return [collection.shards[each] for each in collection.shards_of(shard_key)]
     if not 0 <= number < len(collection.shards):
         raise ServerError(404, f"Not found: Shard {number} not found")
     return [collection.shards[number]]

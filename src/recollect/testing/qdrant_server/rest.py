@@ -12,8 +12,9 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from recollect.testing.qdrant_server.access import Keys, key_of
+from recollect.testing.qdrant_server.cluster import PEER_ID
 from recollect.testing.qdrant_server.failures import ServerError, bad_request
-from recollect.testing.qdrant_server.faults import DropConnection
+from recollect.testing.qdrant_server.faults import DropConnection, Faults
 from recollect.testing.qdrant_server.routes import (
     Accepted,
     Raw,
@@ -29,11 +30,26 @@ from recollect.testing.qdrant_server.storage import Storage
 class RestFace:
     """A listening HTTP server; one thread for each connection."""
 
-    def __init__(self, storage: Storage, keys: Keys, table: RouteTable, port: int = 0) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        keys: Keys,
+        table: RouteTable,
+        port: int = 0,
+        *,
+        peer_id: int = PEER_ID,
+        faults: Faults | None = None,
+    ) -> None:
         self._connections: set[socket.socket] = set()
-        handler = type(
-            "Handler", (_Handler,), {"storage": storage, "keys": keys, "table": table, "face": self}
-        )
+        members = {
+            "storage": storage,
+            "keys": keys,
+            "table": table,
+            "face": self,
+            "peer_id": peer_id,
+            "faults": faults or storage.faults,
+        }
+        handler = type("Handler", (_Handler,), members)
         self._server = ThreadingHTTPServer(("127.0.0.1", port), handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
@@ -74,6 +90,8 @@ class _Handler(BaseHTTPRequestHandler):
     keys: Keys
     table: RouteTable
     face: RestFace
+    peer_id: int
+    faults: Faults
 
     def setup(self) -> None:
         super().setup()
@@ -117,9 +135,10 @@ class _Handler(BaseHTTPRequestHandler):
         body = self._body(route, length)
         self.keys.check(key_of(self.headers.get("api-key"), self.headers.get("authorization")), route.access)
         name = f"{route.method} {route.path}"
-        self.storage.faults.before(name)
-        answer = route.function(self.storage, Request(path, dict(parse_qsl(parts.query)), body))
-        self.storage.faults.after(name)
+        self.faults.before(name)
+        request = Request(path, dict(parse_qsl(parts.query)), body, self.peer_id, self.faults)
+        answer = route.function(self.storage, request)
+        self.faults.after(name)
         return answer
 
     def _body(self, route: Route, length: int) -> Any:
@@ -136,7 +155,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status: int, answer: Any, seconds: float) -> None:
         if isinstance(answer, Raw):
-            body, kind = answer.body, answer.content_type
+            status, body, kind = answer.status, answer.body, answer.content_type
         elif isinstance(answer, ServerError) and status == 401:
             body, kind = answer.message.encode(), "text/plain; charset=utf-8"
         elif isinstance(answer, ServerError):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from recollect.testing.qdrant_server.cluster import PEER_ID
 from recollect.testing.qdrant_server.failures import bad_request, no_collection
-from recollect.testing.qdrant_server.rest_service import PEER_ID
 from recollect.testing.qdrant_server.routes import Request, Route
 from recollect.testing.qdrant_server.storage import Storage
 
@@ -15,25 +15,37 @@ def update_result(operation: int) -> dict[str, Any]:
     return {"operation_id": operation, "status": "completed"}
 
 
-def cluster_info(storage: Storage, name: str) -> dict[str, Any]:
-    """Describe the shards of a collection: all are local."""
+def cluster_info(storage: Storage, name: str, peer_id: int = PEER_ID) -> dict[str, Any]:
+    """Describe the shards of a collection as one node sees them; without a cluster all are local."""
     collection = storage.get(name)
+    local: list[dict[str, Any]] = []
+    remote: list[dict[str, Any]] = []
     with collection.lock:
-        shards = [
-            {
-                "shard_id": number,
-                "points_count": shard.info().points_count,
-                "state": storage.faults.replica_state,
-            }
-            for number, shard in enumerate(collection.shards)
-        ]
+        for number, shard in enumerate(collection.shards):
+            facts: dict[str, Any] = {"shard_id": number}
+            if collection.shard_keys[number] is not None:
+                facts["shard_key"] = collection.shard_keys[number]
+            for peer, state in replica_states(storage, name, number).items():
+                if peer == peer_id:
+                    local.append({**facts, "points_count": shard.info().points_count, "state": state})
+                else:
+                    remote.append({**facts, "peer_id": peer, "state": state})
     return {
-        "peer_id": PEER_ID,
-        "shard_count": len(shards),
-        "local_shards": shards,
-        "remote_shards": [],
+        "peer_id": peer_id,
+        "shard_count": len(collection.shards),
+        "local_shards": local,
+        "remote_shards": remote,
         "shard_transfers": [],
     }
+
+
+def replica_states(storage: Storage, name: str, shard: int) -> dict[int, str]:
+    """Return the state of each replica of a shard, by peer."""
+    state = storage.faults.replica_state
+    if storage.cluster is None:
+        return {PEER_ID: state}
+    factor = storage.get(name).config["params"]["replication_factor"]
+    return storage.cluster.replicas(storage.resolve(name), shard, factor, state)
 
 
 def _list(storage: Storage, _request: Request) -> Any:
@@ -62,7 +74,15 @@ def _delete(storage: Storage, request: Request) -> Any:
 
 
 def _cluster(storage: Storage, request: Request) -> Any:
-    return cluster_info(storage, request.path["name"])
+    return cluster_info(storage, request.path["name"], request.peer_id)
+
+
+def _create_shard_key(storage: Storage, request: Request) -> Any:
+    collection = storage.get(request.path["name"])
+    if collection.config["params"].get("sharding_method") != "custom":
+        raise bad_request("Bad request: Shard Key creation is only supported for custom sharding")
+    collection.create_shard_key(request.body["shard_key"], request.body.get("shards_number"))
+    return True
 
 
 def _aliases(storage: Storage, _request: Request) -> Any:
@@ -101,6 +121,7 @@ ROUTES = [
     Route("GET", "/collections/{name}/exists", _exists),
     Route("GET", "/collections/{name}/aliases", _collection_aliases),
     Route("GET", "/collections/{name}/cluster", _cluster),
+    Route("PUT", "/collections/{name}/shards", _create_shard_key, "write"),
     Route("PUT", "/collections/{name}/index", _create_index, "write"),
     Route("DELETE", "/collections/{name}/index/{field}", _delete_index, "write"),
 ]

@@ -11,6 +11,7 @@ from typing import Any
 from recollect.testing.qdrant_server import snapshots
 from recollect.testing.qdrant_server.failures import bad_request
 from recollect.testing.qdrant_server.routes import Accepted, Request, Route, Streamed, Upload
+from recollect.testing.qdrant_server.snapshot_faults import SnapshotFaults
 from recollect.testing.qdrant_server.storage import Storage
 
 PIECE_BYTES = 16 * 1024
@@ -23,16 +24,16 @@ def _list(storage: Storage, request: Request) -> Any:
 
 def _create(storage: Storage, request: Request) -> Any:
     name = storage.resolve(request.path["name"])
-    return _waited(request, lambda: snapshots.create(storage, name))
+    return waited(request, lambda: snapshots.create(storage, name))
 
 
 def _create_full(storage: Storage, request: Request) -> Any:
-    return _waited(request, lambda: snapshots.create_full(storage))
+    return waited(request, lambda: snapshots.create_full(storage))
 
 
 def _delete(storage: Storage, request: Request) -> Any:
     snapshots.find(storage, request.path.get("name"), request.path["snapshot"])
-    return _waited(
+    return waited(
         request, lambda: snapshots.delete(storage, request.path.get("name"), request.path["snapshot"])
     )
 
@@ -40,21 +41,21 @@ def _delete(storage: Storage, request: Request) -> Any:
 def _download(storage: Storage, request: Request) -> Any:
     path = snapshots.find(storage, request.path.get("name"), request.path["snapshot"])
     size = path.stat().st_size if storage.faults.snapshots.declares_length else None
-    return Streamed(_pieces(storage, path), size)
+    return Streamed(pieces(storage.faults.snapshots, path), size)
 
 
 def _recover(storage: Storage, request: Request) -> Any:
     body = request.body
-    _check_priority(body.get("priority"))
+    check_priority(body.get("priority"))
     path = snapshots.located(storage, body["location"], body.get("api_key"))
     name = request.path["name"]
-    return _waited(request, lambda: snapshots.recover(storage, name, path, body.get("checksum")))
+    return waited(request, lambda: snapshots.recover(storage, name, path, body.get("checksum")))
 
 
 def _upload(storage: Storage, request: Request) -> Any:
     received = snapshots.spool(storage)
-    _receive(request.body, received)
-    _check_priority(request.query.get("priority"))
+    receive(request.body, received)
+    check_priority(request.query.get("priority"))
     name, checksum = request.path["name"], request.query.get("checksum")
 
     def work() -> bool:
@@ -63,25 +64,35 @@ def _upload(storage: Storage, request: Request) -> Any:
         finally:
             received.unlink()
 
-    return _waited(request, work)
+    return waited(request, work)
 
 
-def _waited(request: Request, work: Callable[[], Any]) -> Any:
+def waited(request: Request, work: Callable[[], Any]) -> Any:
+    """Do the work now, or later where the caller does not wait."""
     if request.query.get("wait", "true") == "true":
         return work()
     snapshots.later(work)
     return Accepted()
 
 
-def _check_priority(priority: str | None) -> None:
+def check_priority(priority: str | None) -> None:
+    """Refuse a priority that there is not."""
     if priority is not None and priority not in PRIORITIES:
         raise bad_request(f"Format error in JSON body: unknown variant `{priority}`")
 
 
-def _pieces(storage: Storage, path: Path) -> Iterator[bytes]:
+def streamed(faults: SnapshotFaults, path: Path) -> Iterator[bytes]:
+    """Do the same with a file that is gone afterwards."""
+    try:
+        yield from pieces(faults, path)
+    finally:
+        path.unlink()
+
+
+def pieces(faults: SnapshotFaults, path: Path) -> Iterator[bytes]:
     """Read a file as the switches have it."""
-    faults = storage.faults.snapshots
-    left = path.stat().st_size if faults.truncated_to is None else faults.truncated_to
+    size = path.stat().st_size
+    left = size if faults.truncated_to is None else faults.truncated_to + size * (faults.truncated_to < 0)
     if faults.is_silent:
         faults.released.wait()
         return
@@ -98,9 +109,12 @@ def _pieces(storage: Storage, path: Path) -> Iterator[bytes]:
             offset += len(piece)
             left -= len(piece)
             yield bytes(piece)
+            if faults.stalls_after is not None and offset >= faults.stalls_after:
+                faults.released.wait()
+                return
 
 
-def _receive(upload: Upload, target: Path) -> None:
+def receive(upload: Upload, target: Path) -> None:
     """Write the member `snapshot` of a multipart body to a file; bodies of tests fit into memory."""
     header = Message()
     header["content-type"] = upload.content_type

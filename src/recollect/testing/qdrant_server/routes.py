@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import unquote
 
 from recollect.testing.qdrant_server.failures import ServerError
+from recollect.testing.qdrant_server.faults import Faults
 from recollect.testing.qdrant_server.storage import Storage
 
 
@@ -26,18 +27,24 @@ class Upload(NamedTuple):
 
 
 class Request(NamedTuple):
-    """One REST call: path parameters, query parameters, the decoded JSON body or an `Upload`."""
+    """One REST call: path parameters, query parameters, the decoded JSON body or an `Upload`.
+
+    `peer_id` and `faults` are those of the node that was called.
+    """
 
     path: dict[str, str]
     query: dict[str, str]
     body: Any
+    peer_id: int
+    faults: Faults
 
 
 class Raw(NamedTuple):
     """An answer outside of the usual envelope."""
 
-    body: bytes
+    body: bytes = b""
     content_type: str = "text/plain; charset=utf-8"
+    status: int = 200
 
 
 class Accepted(NamedTuple):

@@ -30,7 +30,8 @@ def _result(operation: int) -> Any:
 
 
 def _upsert(storage: Storage, request: Any) -> Any:
-    operation = storage.get(request.collection_name).upsert([_edge_point(each) for each in request.points])
+    points = [_edge_point(each) for each in request.points]
+    operation = storage.get(request.collection_name).upsert(points, _shard_key(request))
     return wire.PointsOperationResponse(result=_result(operation))
 
 
@@ -60,6 +61,7 @@ def _scroll(storage: Storage, request: Any) -> Any:
         "with_payload": _payload_selection(request.with_payload, default=True),
         "with_vector": _vector_selection(request.with_vectors),
         "order_by": request.HasField("order_by"),
+        "shard_key": _shard_key(request),
     }
     records, following = reading.scroll(storage.get(request.collection_name), wanted)
     return wire.ScrollResponse(
@@ -88,7 +90,11 @@ def _get(storage: Storage, request: Any) -> Any:
 
 
 def _count(storage: Storage, request: Any) -> Any:
-    wanted = {"filter": _filter(request), "exact": request.exact if request.HasField("exact") else True}
+    wanted = {
+        "filter": _filter(request),
+        "exact": request.exact if request.HasField("exact") else True,
+        "shard_key": _shard_key(request),
+    }
     found = reading.count(storage.get(request.collection_name), wanted)
     return wire.CountResponse(result=wire.CountResult(count=found))
 
@@ -137,7 +143,7 @@ def _change(
 
 
 def _delete_body(request: Any) -> dict[str, Any]:
-    return _selector(request.points)
+    return {**_selector(request.points), "shard_key": _shard_key(request)}
 
 
 def _clear_body(request: Any) -> dict[str, Any]:
@@ -187,6 +193,12 @@ def _selector(message: Any) -> dict[str, Any]:
 
 def _filter(request: Any) -> Any:
     return plain(GrpcToRest.convert_filter(request.filter)) if request.HasField("filter") else None
+
+
+def _shard_key(request: Any) -> Any:
+    if not request.HasField("shard_key_selector"):
+        return None
+    return [getattr(each, each.WhichOneof("key")) for each in request.shard_key_selector.shard_keys]
 
 
 def _payload_selection(message: Any, *, default: bool) -> Any:

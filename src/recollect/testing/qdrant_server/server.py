@@ -10,6 +10,7 @@ from recollect.testing.qdrant_server import (
     rest_collections,
     rest_points,
     rest_service,
+    rest_shards,
     rest_snapshots,
 )
 from recollect.testing.qdrant_server.access import Keys
@@ -22,7 +23,13 @@ from recollect.testing.qdrant_server.rpc_points import SERVICE as POINTS
 from recollect.testing.qdrant_server.rpc_snapshots import SERVICE as SNAPSHOTS
 from recollect.testing.qdrant_server.storage import Storage
 
-ROUTES = [*rest_service.ROUTES, *rest_collections.ROUTES, *rest_points.ROUTES, *rest_snapshots.ROUTES]
+ROUTES = [
+    *rest_service.ROUTES,
+    *rest_collections.ROUTES,
+    *rest_points.ROUTES,
+    *rest_snapshots.ROUTES,
+    *rest_shards.ROUTES,
+]
 SERVICES = [POINTS, COLLECTIONS, HEALTH, SNAPSHOTS]
 
 
@@ -77,6 +84,11 @@ class QdrantServer:
         if self._storage is not None:
             self._storage.close()
         self._rest = self._rpc = self._storage = None
+
+    def optimize(self, name: str) -> bool:
+        """Let the optimizers of a collection run (they never do by themselves); tells whether they did."""
+        assert self._storage is not None, "the server runs only inside its context"
+        return self._storage.get(name).optimize()
 
     @property
     def rest_port(self) -> int:

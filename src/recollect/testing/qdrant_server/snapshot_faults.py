@@ -14,7 +14,9 @@ class SnapshotFaults:
 
     def __init__(self) -> None:
         self.truncated_to: int | None = None
-        """Downloads end after so many bytes, as when the server fails in mid-stream."""
+        """Downloads end after so many bytes (before the end if negative): the server failed in mid-stream."""
+        self.stalls_after: int | None = None
+        """Downloads send nothing more after so many bytes, until `clear` or the end of the server."""
         self.declares_length = True
         """Whether downloads carry a content-length; those of servers that keep snapshots on S3 do not."""
         self.omits_trailer = False

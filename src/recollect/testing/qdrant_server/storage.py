@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
+from recollect.testing.qdrant_server.cluster import Cluster
 from recollect.testing.qdrant_server.collection import Collection
 from recollect.testing.qdrant_server.configuration import new_configuration
 from recollect.testing.qdrant_server.failures import ServerError, bad_request, no_collection
@@ -25,8 +26,9 @@ _FORBIDDEN = set('<>:"/\\|?*\0\x1f')
 class Storage:
     """Collections by name. Safe to share between threads."""
 
-    def __init__(self, directory: Path, faults: Faults) -> None:
+    def __init__(self, directory: Path, faults: Faults, cluster: Cluster | None = None) -> None:
         self.faults = faults
+        self.cluster = cluster
         self.directory = directory
         self._lock = threading.RLock()
         (directory / "collections").mkdir(parents=True, exist_ok=True)
