@@ -78,5 +78,5 @@ def test_import_and_export_on_the_command_line(tmp_path: Path, capsys: pytest.Ca
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (summary["vector_count"], summary["event_count"]) == (4, 5)
     assert (private / "b.nvec").stat().st_size == source.stat().st_size
-    source.write_bytes(b"NVEC damaged")
+    source.write_bytes(source.read_bytes()[:-1] + b"x")
     assert main(["import", str(source), "-r", repository]) == 20
