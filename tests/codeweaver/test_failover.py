@@ -326,6 +326,15 @@ def test_loops_start_and_stop(pair: Pair) -> None:
 # ------------------------------------------------------------------ a primary that is killed under load
 
 
+SERVE = """
+import os, sys, threading
+from recollect.testing.qdrant_server.__main__ import main
+threading.Thread(target=lambda: (sys.stdin.read(), os._exit(1)), daemon=True).start()
+main(sys.argv[1:])
+"""
+"""Serves until its standard input ends: a test run that is killed leaves no server behind."""
+
+
 class Primary:
     """A test server in a process of its own, always at the same place."""
 
@@ -341,9 +350,11 @@ class Primary:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "recollect.testing.qdrant_server"]
         self._process = subprocess.Popen(
-            [*command, str(self._directory), "", str(self.port)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", SERVE, str(self._directory), "", str(self.port)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert self._process.stdout is not None
         assert self._process.stdout.readline().startswith("qdrant://")
@@ -353,7 +364,9 @@ class Primary:
         assert self._process is not None
         self._process.kill()
         self._process.wait()
+        assert self._process.stdin is not None
         assert self._process.stdout is not None
+        self._process.stdin.close()
         self._process.stdout.close()
 
 
