@@ -139,8 +139,8 @@ def _stored(parts: list[bytes]) -> tuple[MemoryStore, int, str]:
     for part in parts:
         writer.append(encode_member([], part, level=6))
     file = writer.finish()
-    store.put("file", file.data)
-    return store, len(file.data), file.sha256
+    store.put("file", b"".join(file.parts))
+    return store, file.byte_size, file.sha256
 
 
 def test_a_file_is_read_member_by_member_whatever_the_size_of_the_reads() -> None:

@@ -54,14 +54,18 @@ class LocalStore:
     def put(self, key: str, data: bytes) -> None:
         """Write the value, durable and all at once, over any older one."""
         path = self._root / check_key(key)
-        with self._reporting("write", key, data):
-            self._write(path, data, files.TemporaryFile.rename_to)
+        with self._reporting("write", key, len(data)):
+            self._write(path, [data], files.TemporaryFile.rename_to)
 
     def put_if_absent(self, key: str, data: bytes) -> None:
         """Write the value unless the key exists; exactly one of any racing writers succeeds."""
+        self.create_from_parts(key, [data])
+
+    def create_from_parts(self, key: str, parts: Sequence[bytes]) -> None:
+        """Write a value in parts unless the key exists; the parts are not joined."""
         path = self._root / check_key(key)
-        with self._reporting("create", key, data):
-            self._write(path, data, files.TemporaryFile.link_to)
+        with self._reporting("create", key, sum(map(len, parts))):
+            self._write(path, parts, files.TemporaryFile.link_to)
 
     def get(self, key: str) -> bytes:
         """Read the whole value."""
@@ -141,11 +145,14 @@ class LocalStore:
                 with contextlib.suppress(FileNotFoundError):  # another prune was here first
                     path.unlink()
 
-    def _write(self, path: Path, data: bytes, publish: Callable[[files.TemporaryFile, Path], None]) -> None:
+    def _write(
+        self, path: Path, parts: Sequence[bytes], publish: Callable[[files.TemporaryFile, Path], None]
+    ) -> None:
         self._make_durable(path.parent)
         try:
             with files.TemporaryFile(path.parent, self._file_mode) as temporary:
-                temporary.write(data)
+                for part in parts:
+                    temporary.write(part)
                 publish(temporary, path)
         finally:
             # Also when the name was taken: its writer may not have come to this point yet,
@@ -223,9 +230,9 @@ class LocalStore:
             raise files.storage_error(error, f"cannot read {key} in {self.url}") from error
 
     @contextlib.contextmanager
-    def _reporting(self, verb: str, key: str, data: bytes | None = None) -> Iterator[None]:
+    def _reporting(self, verb: str, key: str, byte_size: int | None = None) -> Iterator[None]:
         """Translate what the file system says about a write, a listing or a deletion."""
-        size = "" if data is None else f" ({len(data)} bytes)"
+        size = "" if byte_size is None else f" ({byte_size} bytes)"
         action = f"cannot {verb} {key or 'the keys'}{size} in {self.url}"
         try:
             yield

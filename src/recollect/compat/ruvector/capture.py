@@ -43,6 +43,7 @@ from recollect.compat.ruvector.snapshot import AnySnapshotType, Snapshot, Snapsh
 from recollect.database.held import HeldVectors
 from recollect.errors import ConflictError, NotFoundError, RequestError
 from recollect.pipeline import map_ordered
+from recollect.storage.base import create_from_parts
 from recollect.values.event import OnEvent, Progress
 from recollect.values.fingerprint import Fingerprint
 
@@ -99,10 +100,10 @@ def capture(held: HeldVectors, request: Request, task: Task) -> Snapshot:
     """
     content = _full(held, request, task) if request.base_id is None else _incremental(held, request, task)
     document = _document(held, request, content)
-    files = {name: file.data for name, file in content.files.items()}
+    files = {name: file.parts for name, file in content.files.items()}
     digests = {name: file.sha256 for name, file in content.files.items()}
-    files[layout.DOCUMENT] = layout.encode_document(document)
-    digests[layout.DOCUMENT] = hashlib.sha256(files[layout.DOCUMENT]).hexdigest()
+    files[layout.DOCUMENT] = [layout.encode_document(document)]
+    digests[layout.DOCUMENT] = hashlib.sha256(files[layout.DOCUMENT][0]).hexdigest()
     try:
         _store(request, task, files, layout.encode_checksums(digests))
     except Exception:
@@ -235,7 +236,7 @@ def _counted(results: Iterator[Any], total: int, stage: str, subject: str, task:
 
 def _document(held: HeldVectors, request: Request, content: _Content) -> SnapshotDocument:
     digests = {name: file.sha256 for name, file in content.files.items()}
-    sizes = {name: len(content.files[name].data) for name in layout.DATA_FILES}
+    sizes = {name: content.files[name].byte_size for name in layout.DATA_FILES}
     kind: AnySnapshotType = SnapshotType.Full()
     if request.base_id is not None:
         kind = SnapshotType.Incremental(request.base_id)
@@ -266,12 +267,15 @@ def _document(held: HeldVectors, request: Request, content: _Content) -> Snapsho
     )
 
 
-def _store(request: Request, task: Task, files: dict[str, bytes], commit: bytes) -> None:
+def _store(request: Request, task: Task, files: dict[str, list[bytes]], commit: bytes) -> None:
     """Write the data files side by side, then the document, then the commit."""
 
     def put(name: str) -> None:
         task.check()
-        task.catalog.store.put_if_absent(layout.file_key(request.snapshot_id, name), files[name])
+        parts = files[name]
+        create_from_parts(task.catalog.store, layout.file_key(request.snapshot_id, name), parts)
+        while parts:  # one by one: freeing all at once would keep the event loop waiting
+            parts.pop()
 
     with ThreadPoolExecutor(task.io_count) as executor:
         list(map_ordered(put, layout.DATA_FILES, executor=executor, window=task.io_count))

@@ -21,7 +21,7 @@ from recollect.compat.ruvector.reading import ReadOptions, merge
 from recollect.compat.ruvector.restore import Restoration, SnapshotBatch, StreamingRestore, public_batch
 from recollect.compat.ruvector.snapshot import Snapshot, SnapshotConfig
 from recollect.compat.ruvector.verification import SnapshotReport, verify
-from recollect.database import Database, VectorStore
+from recollect.database import Database, DatabaseOptions, VectorOptions, VectorStore
 from recollect.errors import CancelledError, NotFoundError, RequestError
 from recollect.policy.retention import RetentionRules, SnapshotFacts, decide
 from recollect.storage.base import ObjectStore
@@ -31,6 +31,9 @@ from recollect.values.ulid import successor
 from recollect.wiring import Context, system_context
 
 NAME_CHARACTERS_MAX = 1024
+
+# A database that only lives for an import: its index would be thrown away.
+_SCRATCH = DatabaseOptions(vectors=VectorOptions(hnsw_row_count_min=0))
 
 _Result = TypeVar("_Result")
 Check = Callable[[], None]
@@ -242,7 +245,7 @@ class SnapshotManager:
             data = read_files(self._open_place(directory), id)
             with (
                 tempfile.TemporaryDirectory(prefix="recollect-import-") as scratch,
-                Database.open(Path(scratch) / "database", fsync="off") as database,
+                Database.open(Path(scratch) / "database", fsync="off", options=_SCRATCH) as database,
             ):
                 collection = database.create_collection(database.vectors.name, schema_of(data))
                 write_records(data, collection)

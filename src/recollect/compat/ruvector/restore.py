@@ -22,7 +22,7 @@ from recollect.compat.ruvector.graph import GraphFile, attach_graph
 from recollect.compat.ruvector.layout import SnapshotDocument
 from recollect.compat.ruvector.reading import MergedBatch, ReadOptions, merge, read_graph
 from recollect.compat.ruvector.rows import cut, digest_rows, spec_of
-from recollect.database import Database
+from recollect.database import Database, DatabaseOptions, LogOptions, VectorOptions
 from recollect.database.held import HeldVectors
 from recollect.database.stores import VectorStore
 from recollect.errors import ConflictError, VerificationError
@@ -33,6 +33,10 @@ from recollect.values.key import RecordId, decode_key
 from recollect.values.payload import decode_payload
 
 _INDEX_DIRECTORY = "hnsw"
+# No index of the database's own: the snapshot's is attached, or is to be built at the final place.
+_NO_INDEX = VectorOptions(hnsw_row_count_min=0)
+# A log segment is read whole when the database is opened again, and freed whole: keep the steps short.
+_BUILDING = DatabaseOptions(vectors=_NO_INDEX, log=LogOptions(segment_bytes_max=8 << 20))
 
 
 class SnapshotBatch(NamedTuple):
@@ -110,7 +114,7 @@ class Restoration:
 
     def _build(self) -> Generator[Progress, None, GraphFile | None]:
         snapshot = self.document.snapshot
-        self.database = Database.open(self._staging, fsync="off")
+        self.database = Database.open(self._staging, fsync="off", options=_BUILDING)
         name = str(snapshot.metadata["collection"])
         collection = self.database.collection(name)
         if self.document.schema is not None:
@@ -158,7 +162,8 @@ class Restoration:
             sync_directory(self._path.parent)
         except OSError as error:
             raise storage_error(error, f"cannot put the restored database at {self._path}") from error
-        self.database = Database.open(self._path)
+        options = None if graph is None else DatabaseOptions(vectors=_NO_INDEX)
+        self.database = Database.open(self._path, options=options)
         if graph is not None:
             graph.path = self._path / _INDEX_DIRECTORY / graph.path.name
             attach_graph(self.database.collection(str(self.document.snapshot.metadata["collection"])), graph)

@@ -10,7 +10,6 @@ Source: RFC 1951, 3.2.4; RFC 1952, 2.3.1.1.
 from __future__ import annotations
 
 import hashlib
-import io
 import struct
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -96,9 +95,10 @@ HEADER_SIZE = _HEADER.size
 
 
 class FinishedFile(NamedTuple):
-    """A whole file: its bytes and their SHA-256 in hexadecimal."""
+    """A whole file in parts, its size, and its SHA-256 in hexadecimal."""
 
-    data: bytes
+    parts: list[bytes]
+    byte_size: int
     sha256: str
 
 
@@ -106,17 +106,19 @@ class FileWriter:
     """Collects the members of one file. One thread at a time."""
 
     def __init__(self) -> None:
-        self._buffer = io.BytesIO()
+        self._parts: list[bytes] = []
+        self._byte_size = 0
         self._hash = hashlib.sha256()
 
     def append(self, member: bytes) -> None:
         """Add a member at the end."""
-        self._buffer.write(member)
+        self._parts.append(member)
+        self._byte_size += len(member)
         self._hash.update(member)
 
     def finish(self) -> FinishedFile:
         """Return the file; the writer is used up."""
-        return FinishedFile(self._buffer.getvalue(), self._hash.hexdigest())
+        return FinishedFile(self._parts, self._byte_size, self._hash.hexdigest())
 
 
 class FileReader:
