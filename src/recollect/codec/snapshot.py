@@ -24,8 +24,17 @@ _DECODER = msgspec.json.Decoder(Snapshot)
 
 
 def encode_snapshot(snapshot: Snapshot) -> bytes:
-    """Encode a snapshot; deterministic."""
-    return _ENCODER.encode(snapshot)
+    """Encode a snapshot; deterministic.
+
+    A collection's `shards` are left out where there are none.
+    """
+    if all(entry.shards for entry in snapshot.collections):
+        return _ENCODER.encode(snapshot)
+    description = msgspec.to_builtins(snapshot)
+    for entry in description["collections"]:
+        if not entry["shards"]:
+            del entry["shards"]
+    return _ENCODER.encode(description)
 
 
 def decode_snapshot(data: bytes) -> Snapshot:

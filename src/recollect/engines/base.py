@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from recollect.values.schema import CollectionSchema
+from recollect.values.snapshot import ShardEntry
 
 
 class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +55,7 @@ class CollectionDescription(msgspec.Struct, frozen=True, kw_only=True):
         record_count: The engine's own count, exact or not; for progress only.
         consistency: "point-in-time", "per-shard" or "fuzzy"; see `values.snapshot.CollectionEntry`.
         position: Opaque; with `ChangedSince` it tells the engine what we have already.
+        shards: How each shard is held, where the engine has shards and tells.
     """
 
     name: str
@@ -62,6 +64,7 @@ class CollectionDescription(msgspec.Struct, frozen=True, kw_only=True):
     record_count: int = 0
     consistency: str = "point-in-time"
     position: str = ""
+    shards: tuple[ShardEntry, ...] = ()
 
 
 class SourceView(Protocol):
@@ -204,6 +207,18 @@ class Versioned(Protocol):
 
     def fetch(self, name: str, keys: pa.BinaryArray) -> pa.RecordBatch:
         """Return these records, in the order of `keys`; all of them exist."""
+        ...
+
+
+@runtime_checkable
+class Capturing(Protocol):
+    """A source view that can hold one collection better than all of them at once."""
+
+    def capture(self, name: str) -> AbstractContextManager[CollectionDescription]:
+        """Hold a collection as it is now until the context ends; all that is read of it meanwhile is that.
+
+        The description tells which consistency was had. What was taken to hold it is released at the end.
+        """
         ...
 
 

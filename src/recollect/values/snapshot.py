@@ -58,6 +58,57 @@ class SegmentRef(msgspec.Struct, frozen=True, kw_only=True):
 Run: TypeAlias = tuple[SegmentRef, ...]
 
 
+class PieceRef(msgspec.Struct, frozen=True, array_like=True):
+    """A part of a file that is not all zeros.
+
+    Attributes:
+        offset: Where it begins in the file.
+        byte_size: Its bytes in the file.
+        digest: Of the object, a zstd frame of those bytes.
+        stored_size: Bytes of the object.
+    """
+
+    offset: int
+    byte_size: int
+    digest: str
+    stored_size: int
+
+    @property
+    def object(self) -> ObjectRef:
+        """The object that holds it."""
+        return ObjectRef(digest=self.digest, byte_size=self.stored_size)
+
+
+class FileRef(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of an engine: all zeros but for its pieces, which ascend and do not overlap."""
+
+    path: str
+    byte_size: int
+    pieces: tuple[PieceRef, ...] = ()
+
+
+class ShardEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """How one shard of a collection was captured.
+
+    Attributes:
+        shard_id: The engine's number of it.
+        shard_key: Its custom shard key, if the collection has such keys.
+        replica: The node that it came from.
+        consistency: As of a collection, for this shard alone.
+        transfer: What travelled: "none" (nothing had changed), "changes" (changed files), "all", "records".
+        transferred_bytes: Bytes that came over the network.
+        files: The shard's files, where they were stored; empty otherwise.
+    """
+
+    shard_id: int
+    shard_key: str | int | None = None
+    replica: str = ""
+    consistency: str = "point-in-time"
+    transfer: str = "all"
+    transferred_bytes: int = 0
+    files: tuple[FileRef, ...] = ()
+
+
 class ChangeCounts(msgspec.Struct, frozen=True, kw_only=True):
     """Records that differ from the parent snapshot."""
 
@@ -86,6 +137,7 @@ class CollectionEntry(msgspec.Struct, frozen=True, kw_only=True):
         changes: Against the parent snapshot; all `added` without one.
         source_bytes: Size of the records' values, uncompressed: vectors, payloads and keys.
         runs: Oldest first.
+        shards: How each shard was captured, ascending; empty where the engine has none, or does not tell.
     """
 
     name: str
@@ -98,14 +150,28 @@ class CollectionEntry(msgspec.Struct, frozen=True, kw_only=True):
     changes: ChangeCounts = ChangeCounts()
     source_bytes: int = 0
     runs: tuple[Run, ...] = ()
+    shards: tuple[ShardEntry, ...] = ()
 
     def segments(self) -> list[SegmentRef]:
         """Return all segments, oldest run first."""
         return [segment for run in self.runs for segment in run]
 
     def objects(self) -> list[ObjectRef]:
-        """Return every object that a restore of this collection reads."""
+        """Return every object that this collection lists, files included."""
+        return [*self.record_objects(), *self.file_objects()]
+
+    def record_objects(self) -> list[ObjectRef]:
+        """Return the objects that hold records: all that a restore of records reads."""
         return [reference for segment in self.segments() for reference in segment.objects()]
+
+    def file_objects(self) -> list[ObjectRef]:
+        """Return the objects that hold the engine's files."""
+        return [piece.object for shard in self.shards for file in shard.files for piece in file.pieces]
+
+    @property
+    def has_files(self) -> bool:
+        """Whether the files of all shards were stored."""
+        return bool(self.shards) and all(shard.files for shard in self.shards)
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import msgspec
@@ -17,12 +17,27 @@ from recollect.errors import AccessError, RequestError
 Secrets: TypeAlias = Callable[[str], str | None]
 """Returns the value of a named secret (an environment variable's, as a rule); None if it is not set."""
 
+Capture: TypeAlias = Literal["auto", "snapshot", "scroll"]
+"""How records are read: by shard snapshots only, by scrolling, or by the best way that works."""
+
 REST_PORT = 6333
 GRPC_PORT = 6334
 TIMEOUT_S = 60.0
 
 _SCHEMES = {"qdrant": False, "qdrants": True, "http": False, "https": True}
-_PARAMETERS = {"rest", "grpc", "tls", "tls_ca", "timeout", "api_key", "api_key_env", "api_key_file"}
+_PARAMETERS = {
+    "rest",
+    "grpc",
+    "tls",
+    "tls_ca",
+    "timeout",
+    "api_key",
+    "api_key_env",
+    "api_key_file",
+    "nodes",
+    "capture",
+}
+_CAPTURES: dict[str, Capture] = {"auto": "auto", "snapshot": "snapshot", "scroll": "scroll"}
 _FORM = "use qdrant://HOST:6334?rest=6333&api_key_env=NAME or http://HOST:6333"
 
 
@@ -37,6 +52,8 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
         is_tls: Both interfaces speak TLS.
         tls_ca: File of the certificate authority to trust; empty for the system's.
         timeout_s: Seconds that one call may take.
+        nodes: REST addresses of the cluster's nodes, as `HOST:PORT`, where they are not what the cluster says.
+        capture: How a source is read.
     """
 
     host: str
@@ -46,6 +63,12 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
     is_tls: bool = False
     tls_ca: str = ""
     timeout_s: float = TIMEOUT_S
+    nodes: tuple[str, ...] = ()
+    capture: Capture = "auto"
+
+    def node(self, host: str, rest_port: int) -> Address:
+        """Return the address of another node of the same cluster, reached in the same way."""
+        return msgspec.structs.replace(self, host=host, rest_port=rest_port, nodes=())
 
     @property
     def url(self) -> str:
@@ -98,6 +121,8 @@ def parse_address(url: str, secrets: Secrets) -> tuple[Address, str]:
         is_tls=_SCHEMES[parts.scheme] or parameters.get("tls", "").lower() in {"1", "true", "yes"},
         tls_ca=parameters.get("tls_ca", ""),
         timeout_s=_seconds(parameters),
+        nodes=_nodes(parameters.get("nodes", "")),
+        capture=_capture(parameters.get("capture", "auto")),
     )
     return address, _api_key(parts, parameters, secrets)
 
@@ -131,6 +156,23 @@ def _seconds(parameters: dict[str, str]) -> float:
             f"timeout={text} in a Qdrant URL is no number of seconds", "for example timeout=60"
         )
     return seconds
+
+
+def _nodes(text: str) -> tuple[str, ...]:
+    nodes = tuple(part.strip() for part in text.split(",") if part.strip())
+    for node in nodes:
+        host, _, port = node.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise RequestError(
+                f"nodes= in a Qdrant URL has {node!r}", "give HOST:PORT of each node's REST interface"
+            )
+    return nodes
+
+
+def _capture(text: str) -> Capture:
+    if text not in _CAPTURES:
+        raise RequestError(f"capture={text} in a Qdrant URL", f"there are: {', '.join(_CAPTURES)}")
+    return _CAPTURES[text]
 
 
 def _api_key(parts: SplitResult, parameters: dict[str, str], secrets: Secrets) -> str:
