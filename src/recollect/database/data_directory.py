@@ -6,6 +6,7 @@
     lock            locked (flock) as long as the database is open
     log/            segments of the commit log
     checkpoints/    a Recollect repository; its snapshots are the checkpoints
+    index/          HNSW indexes of large collections, while it is open
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ DATABASE_FORMAT = 1
 IDENTITY = "database.json"
 LOG = "log"
 CHECKPOINTS = "checkpoints"
+INDEX = "index"
 _LOCK = "lock"
 
 
@@ -63,6 +65,11 @@ class DataDirectory:
     def checkpoints_path(self) -> Path:
         """Where the repository of checkpoints is."""
         return self.path / CHECKPOINTS
+
+    @property
+    def index_path(self) -> Path:
+        """Where the HNSW indexes are."""
+        return self.path / INDEX
 
     def release(self) -> None:
         """Let others open it. Safe to call twice."""

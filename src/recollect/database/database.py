@@ -17,6 +17,7 @@ from recollect.database.column_view import ColumnView
 from recollect.database.committer import Committer, Receipt
 from recollect.database.data_directory import DataDirectory, Identity, open_directory
 from recollect.database.fusion import SimilarMatch, fuse
+from recollect.database.indexer import Indexer
 from recollect.database.log.directory import LogDirectory
 from recollect.database.log.files import DiskFiles, Files
 from recollect.database.log.writer import LogWriter
@@ -80,12 +81,15 @@ class Database:
         self._committer: Committer | None = None
         self._checkpointer: Checkpointer | None = None
         self._syncer: Syncer | None = None
+        self._indexer: Indexer | None = None
         self.torn_tail = started.end.torn
         if writer is not None:
             self._checkpointer = self._make_checkpointer(started.checkpoint)
             planner = Planner(tables.schemas(), options.vectors.metric)
-            note = self._checkpointer.note_commit
-            self._committer = Committer(tables, planner, writer, clock=clock, fsync=fsync, on_commit=note)
+            self._indexer = Indexer(tables, directory.index_path, options.vectors)
+            self._committer = Committer(
+                tables, planner, writer, clock=clock, fsync=fsync, on_commit=self._note_commit
+            )
             if fsync == "interval":
                 self._syncer = Syncer(self.sync, options.log.fsync_interval_s)
         self._transactions = Transactions(
@@ -299,6 +303,8 @@ class Database:
     def close(self) -> None:
         """Complete the log and let others open the database. Safe to call twice."""
         try:
+            if self._indexer is not None:
+                self._indexer.close()
             if self._checkpointer is not None:
                 self._checkpointer.close()
             if self._syncer is not None:
@@ -322,13 +328,20 @@ class Database:
     def _begin_work(self) -> None:
         """Write the options if they changed, and start the threads."""
         wanted = self.options.events
-        if self._committer is None or self._checkpointer is None:
+        if self._committer is None or self._checkpointer is None or self._indexer is None:
             return
         if wanted is not None and wanted != self._tables.events.options:
             self._commit([ops.EventsConfigure(wanted)])
         self._checkpointer.start()
+        self._indexer.start()
         if self._syncer is not None:
             self._syncer.start()
+
+    def _note_commit(self, commit_ts: int) -> None:
+        assert self._checkpointer is not None, "a database that commits has both"
+        assert self._indexer is not None, "a database that commits has both"
+        self._checkpointer.note_commit(commit_ts)
+        self._indexer.note_commit()
 
     def _make_checkpointer(self, newest: Snapshot | None) -> Checkpointer:
         services = self._services

@@ -53,6 +53,7 @@ class HnswIndex:
 
     Attributes:
         content: The bytes of the file.
+        written: By slot: the commit of the row that the graph has of it, 0 for none. Shapes: (s,).
     """
 
     def __init__(
@@ -62,6 +63,9 @@ class HnswIndex:
         self.slots = slots
         self.commits = commits
         self.options = options
+        known = slots >= 0
+        self.written: Commits = np.zeros(int(slots.max(initial=-1)) + 1, dtype=np.uint64)
+        self.written[slots[known]] = commits[known]
         self._graph = _new_graph(spec, options)
         try:
             self.content: npt.NDArray[np.uint8] = np.memmap(path, dtype=np.uint8, mode="r")

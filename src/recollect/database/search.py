@@ -8,6 +8,7 @@ are ordered by record key. A result is a function of the rows, not of their hist
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -60,17 +61,16 @@ def search_indexed(
     """Return the k nearest live rows: by the graph where it knows a row, exactly where it does not.
 
     A row is known if the commit that wrote it is the one that the graph has of its slot; so rows
-    written since, and slots given out again, are found by looking at them. When more
-    than a fifth of the rows is not known, the whole search is exact. Shapes: query (d,).
+    written since, and slots given out again, are found by looking at them. The graph is asked for more
+    the more of its rows are gone, so that enough are left. When more than a fifth of the rows is not
+    known, or more than half of the graph's are gone, the whole search is exact. Shapes: query (d,).
     """
-    slots = view.live_slots()
-    written = np.zeros(len(view.keys), dtype=np.uint64)
-    written[index.slots[index.slots >= 0]] = index.commits[index.slots >= 0]
-    commits = view.commits(slots)
-    unknown = slots[written[slots] != commits]
-    if len(unknown) * 5 > len(slots):
+    unknown = _unknown_to(view, index)
+    known_count = view.row_count - len(unknown)
+    if len(unknown) * 5 > view.row_count or known_count * 2 < len(index):
         return search_exact(view, query, k=k, metric=metric, conditions=())
-    found, expected = index.search(query, max(k, index.options.hnsw_expansion_search))
+    wanted = max(k, index.options.hnsw_expansion_search)
+    found, expected = index.search(query, math.ceil(wanted * len(index) / max(known_count, 1)))
     inside = (found >= 0) & (found < len(view.live) << BLOCK_BITS)
     found, expected = found[inside], expected[inside]
     live = np.array(
@@ -80,6 +80,18 @@ def search_indexed(
     if len(unknown):
         near = np.concatenate([near, _nearest_of(view, unknown, query, k=k, metric=metric)])
     return rank(view, near, query, k=k, metric=metric)
+
+
+def _unknown_to(view: VectorView, index: HnswIndex) -> Slots:
+    """Return the slots of live rows that the graph does not have as they are, ascending."""
+    parts = []
+    for number, (block, live) in enumerate(zip(view.blocks, view.live, strict=True)):
+        start = number << BLOCK_BITS
+        written = index.written[start : start + BLOCK_ROWS]
+        is_unknown = live.copy()
+        is_unknown[: len(written)] &= block.commits[: len(written)] != written
+        parts.append(np.flatnonzero(is_unknown) + start)
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
 
 def _nearest_of(

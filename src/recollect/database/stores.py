@@ -172,8 +172,8 @@ class VectorStore:
     ) -> list[VectorMatch]:
         """Return the k nearest records, nearest first, equal ones by id.
 
-        Exact, unless the collection has an HNSW index (`build_index`) and there is no filter; what was
-        written since the index was built is always looked at exactly.
+        Exact, unless there is no filter and an HNSW index, of `build_index` or of the database's own
+        (`hnsw_row_count_min`); what was written since it was built is always looked at exactly.
         `filter` names fields and what they must equal, or holds conditions; `exclude` is left out.
         """
         query = check_matrix(one_row(vector))[0]
@@ -236,12 +236,12 @@ class VectorStore:
             slots, commits = table.locate(keys)
         index = HnswIndex(path, slots, commits, spec=table.spec, options=options or VectorOptions())
         with self._tables.lock:
-            table.index = index
+            table.attach(index)
 
     def drop_index(self) -> None:
-        """Search exactly from here on; the file is left alone."""
+        """Search exactly until the database is opened again; the file is left alone."""
         with self._tables.lock:
-            self._tables.collection(self.name).index = None
+            self._tables.collection(self.name).attach(None)
 
     def _table(self) -> VectorTable | None:
         return self._tables.vectors.get(self.name)

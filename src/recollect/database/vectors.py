@@ -109,6 +109,9 @@ class VectorTable:
         self._dirty = DirtyKeys()
         self.index: HnswIndex | None = None  # may be behind; it tells by each row's commit
         self.revision = 0  # counts writes; an index compares it to know whether it is behind
+        self.change_count = 0  # rows written and deleted
+        self.indexed_at: int | None = None  # `change_count` when the database last began an index
+        self.is_index_automatic = True  # until a program attaches or drops one
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -145,6 +148,7 @@ class VectorTable:
         `commits` is the commit that writes them, or that of each row.
         """
         self.revision += 1
+        self.change_count += len(keys)
         slots = self._take(len(keys))
         self._fill(slots, vectors, commits)
         by_key, dirty, released = self._slots, self._dirty.current, list[int]()
@@ -176,6 +180,7 @@ class VectorTable:
             by_key[key] = slot
             dirty[key] = slot
             self._release([old])
+        self.change_count += found
         return found
 
     def delete(self, keys: Sequence[bytes]) -> int:
@@ -188,6 +193,7 @@ class VectorTable:
                 released.append(slot)
                 self._dirty.current[key] = DELETED
         self._release(released)
+        self.change_count += len(released)
         return len(released)
 
     def clear(self) -> int:
@@ -202,6 +208,10 @@ class VectorTable:
     def mark_clean(self) -> None:
         """Note that a checkpoint holds every row: the table was just loaded from it."""
         self._dirty = DirtyKeys()
+
+    def attach(self, index: HnswIndex | None) -> None:
+        """Take a program's index, or its wish to have none; the database makes no more of its own."""
+        self.index, self.is_index_automatic = index, False
 
     def pin(self) -> VectorView:
         """Take a view for reading; `unpin` it as soon as possible, since freed rows pile up meanwhile."""
