@@ -32,6 +32,7 @@ from recollect.compat.nvecd.config.settings import (
     SnapshotSettings,
 )
 from recollect.compat.nvecd.face import Face, Session
+from recollect.compat.nvecd.server import LineServer
 from recollect.compat.nvecd.volatile import VolatileDatabase
 from recollect.database import ADD, Event
 
@@ -42,6 +43,7 @@ CHUNK = 10_000
 
 @contextlib.contextmanager
 def opened(directory: Path, mode: str = "lock") -> Iterator[Face]:
+    """Open a face over an empty database in memory."""
     settings = NvecdSettings(
         snapshot=msgspec.convert({"dir": str(directory), "mode": mode, "limits": "format"}, SnapshotSettings)
     )
@@ -65,7 +67,13 @@ def fill(face: Face) -> int:
     for start in range(0, EVENT_COUNT, CHUNK):
         face.database.events.append(
             [
-                Event(ADD, f"ctx{number % CONTEXT_COUNT}", f"item{items[number]}", 1 + number % 100, 1_700_000_000)
+                Event(
+                    ADD,
+                    f"ctx{number % CONTEXT_COUNT}",
+                    f"item{items[number]}",
+                    1 + number % 100,
+                    1_700_000_000,
+                )
                 for number in range(start, start + CHUNK)
             ]
         )
@@ -73,10 +81,11 @@ def fill(face: Face) -> int:
 
 
 def timed(label: str, size: int, work: Callable[[], object]) -> float:
-    started = time.perf_counter()
+    """Run something once and print how long it took."""
+    started, processor = time.perf_counter(), time.process_time()
     work()
-    elapsed = time.perf_counter() - started
-    print(f"{label:<34} {elapsed:7.2f} s  {size / elapsed / 1e6:8.0f} MB/s")
+    elapsed, processor = time.perf_counter() - started, time.process_time() - processor
+    print(f"{label:<34} {elapsed:7.2f} s  {size / elapsed / 1e6:8.0f} MB/s  {processor:7.2f} s of processor")
     return elapsed
 
 
@@ -112,12 +121,14 @@ def forget(path: Path) -> None:
 
 
 def run(face: Face, command: str) -> str:
+    """Run one command that must succeed."""
     reply = face.execute([command.encode()], Session()).decode()
     assert reply.startswith("OK"), reply
     return reply
 
 
 def files(directory: Path) -> None:
+    """Measure DUMP SAVE, VERIFY and LOAD beside the disk itself."""
     with opened(directory) as face:
         started = time.perf_counter()
         stored = fill(face)
@@ -155,6 +166,7 @@ with Instance(settings, SystemClock(), lambda text: None) as instance:
 
 @contextlib.contextmanager
 def server(directory: Path, extra: str = "") -> Iterator[int]:
+    """Serve an empty database in another process; gives the port."""
     text = f"""
 api: {{tcp: {{port: 0}}}}
 network: {{allow_cidrs: ["127.0.0.1/32"]}}
@@ -191,15 +203,16 @@ def exchange(port: int, commands: list[bytes], window: int) -> float:
 
 
 def commands(directory: Path) -> None:
+    """Commands per second over a socket."""
     generator = np.random.default_rng(2)
     vector = " ".join(f"{value:.6f}" for value in generator.standard_normal(DIMENSION))
     kinds: dict[str, Callable[[int], str]] = {
-        "GET": lambda number: "SET cache.enabled true\n",
+        "SET": lambda _: "SET cache.enabled true\n",
         "EVENT": lambda number: f"EVENT c{number % 1000} ADD i{number % 5000} {number % 100}\n",
         "VECSET 384-d": lambda number: f"VECSET v{number % 2000} {vector}\n",
         "METASET": lambda number: f"METASET v{number % 2000} kind:book,price:{number % 50}\n",
     }
-    for wal in ("", "wal: {enabled: true, dir: '%s'}" % (directory / "wal")):
+    for wal in ("", f"wal: {{enabled: true, dir: '{directory / 'wal'}'}}"):
         print("with nvecd's log (synced every 100 ms)" if wal else "in memory")
         with server(directory / ("a" if wal else "b"), wal) as port:
             for name, make in kinds.items():
@@ -219,16 +232,14 @@ def commands(directory: Path) -> None:
                     thread.join()
                 many = time.perf_counter() - started
                 print(
-                    f"  {name:<14} one at a time {count / 4 / single:8.0f}/s   pipelined {count / piped:8.0f}/s"
-                    f"   50 connections {share * 50 / many:8.0f}/s"
+                    f"  {name:<14} one at a time {count / 4 / single:8.0f}/s"
+                    f"   pipelined {count / piped:8.0f}/s   50 connections {share * 50 / many:8.0f}/s"
                 )
 
 
 def stall(directory: Path) -> None:
     """Latency of EVENT and SIM beside a save of everything, in another thread of the same process."""
     sys.setswitchinterval(0.0005)
-    from recollect.compat.nvecd.server import LineServer  # noqa: PLC0415
-
     with opened(directory, mode="fork") as face:
         fill(face)
         settings = msgspec.structs.replace(
@@ -263,7 +274,8 @@ def stall(directory: Path) -> None:
                 time.sleep(3)
             client.stdin.write("stop\n")
             client.stdin.flush()
-            print(f"{label:<18} {client.stdout.readline().strip()}", f"(save {took:.1f} s)" if "during" in label else "")
+            noted = f"(save {took:.1f} s)" if "during" in label else ""
+            print(f"{label:<18} {client.stdout.readline().strip()} {noted}")
         client.stdin.close()
         client.wait()
         line_server.stop()
@@ -276,7 +288,7 @@ def latency(port: int) -> None:
     number = 0
     while sys.stdin.readline():
         stop = threading.Event()
-        threading.Thread(target=lambda: (sys.stdin.readline(), stop.set())).start()
+        threading.Thread(target=_set_after_a_line, args=(stop,)).start()
         taken = []
         while not stop.is_set():
             number += 1
@@ -290,6 +302,11 @@ def latency(port: int) -> None:
             f" p99.9 {found[2]:.2f} ms, max {found[3]:.1f} ms",
             flush=True,
         )
+
+
+def _set_after_a_line(event: threading.Event) -> None:
+    sys.stdin.readline()
+    event.set()
 
 
 def main() -> None:

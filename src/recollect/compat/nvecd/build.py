@@ -6,6 +6,9 @@ from recollect.compat.nvecd.config.settings import NvecdSettings
 from recollect.database import DatabaseOptions, EventOptions, VectorOptions
 from recollect.values.schema import Metric
 
+HNSW_ROW_COUNT_MIN = 10_000
+"""With `index_type: hnsw`: below, looking at every vector is quicker. Other types are searched exactly."""
+
 METRICS: dict[str, Metric] = {"cosine": "cosine", "dot": "dot", "l2": "euclid"}
 
 
@@ -15,6 +18,7 @@ def database_options(settings: NvecdSettings) -> DatabaseOptions:
     return DatabaseOptions(
         vectors=VectorOptions(
             metric=METRICS[settings.vectors.distance_metric],
+            hnsw_row_count_min=HNSW_ROW_COUNT_MIN if similarity.index_type == "hnsw" else 0,
             hnsw_connectivity=similarity.hnsw_m,
             hnsw_expansion_add=similarity.hnsw_ef_construction,
             hnsw_expansion_search=similarity.hnsw_ef_search,
