@@ -279,6 +279,33 @@ def test_an_unchanged_state_makes_no_run(new_repository: NewRepository, executor
     assert written.record([FULL, Row(id=9)]) == ()
 
 
+def at_positions(rows: list[Row], *positions: int | None) -> Iterator[pa.RecordBatch]:
+    [changes] = upserts(rows)
+    place = changes.schema.get_field_index(columns.POSITION)
+    yield changes.set_column(place, changes.schema.field(place), pa.array(positions, pa.uint64()))
+
+
+def test_a_position_of_another_history_is_replaced_without_any_value(
+    new_repository: NewRepository, executor: Executor
+) -> None:
+    """The next backup may go by positions; a stale one that comes up again would hide a change."""
+    rows = [FULL, Row(id=9), Row(id=10)]
+    written = History(new_repository(), executor)
+    for positions in ((500, 7, 8), (5, 7, 9), (5, 7, 9), (None, 7, None)):
+        totals = Comparison()
+        scan = at_positions(rows, *positions)
+        written.append(changes_between(written.reader().index(), scan, SOME_VECTORS, totals))
+        if positions[0] != 500:
+            assert totals.changes.total == 0
+
+    assert len(written.runs) == 2, "equal positions and unknown ones are nothing new"
+    assert [segment.row_count for segment in written.runs[1]] == [2]
+    assert [segment.vectors for segment in written.runs[1]] == [{}]
+    index = pa.Table.from_batches(written.reader().index())
+    assert index.column(columns.POSITION).to_pylist() == [5, 7, 9]
+    assert written.state() == model_of(rows)
+
+
 def test_the_same_history_gives_the_same_objects(new_repository: NewRepository, executor: Executor) -> None:
     stores = []
     for _ in range(2):

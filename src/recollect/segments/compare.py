@@ -56,6 +56,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
         differs: By digest column, rows of `after` where it differs from what was there; for
             added rows it means nothing. Shapes (n,).
         removed: Rows of the old state whose keys are gone, ascending; None if there are none.
+        is_moved: Rows of `after` that are as before but for the position; None if there are none. Shape (n,).
     """
 
     after: pa.RecordBatch | None
@@ -63,6 +64,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     is_changed: Mask
     differs: dict[str, Mask]
     removed: pa.RecordBatch | None
+    is_moved: Mask | None = None
 
 
 def differences(
@@ -95,14 +97,20 @@ def changes_between(
     """Yield the changes (`change_schema`) that turn the old state into the new one, ascending by key.
 
     A changed record carries all its digests and only those values whose digest differs; the
-    others are null, which means "as before" (`values.batch`).
+    others are null, which means "as before" (`values.batch`). A record of which only the position
+    differs carries no value and counts as unchanged: it must be written, because the next backup
+    may go by positions, and one of another history of the engine would hide a change.
 
     Streams: `old` as in `differences`, `new` with the columns of `change_schema`.
     """
     for difference in differences(old, new, schema, totals):
         parts = []
-        if difference.after is not None and (difference.is_added | difference.is_changed).any():
-            parts.append(_upserts(difference))
+        if difference.after is not None:
+            written = difference.is_added | difference.is_changed
+            if difference.is_moved is not None:
+                written |= difference.is_moved
+            if written.any():
+                parts.append(_upserts(difference, np.flatnonzero(written)))
         if difference.removed is not None:
             parts.append(tombstones(difference.removed.column(columns.KEY), schema))
         yield from _in_key_order(parts)
@@ -155,8 +163,9 @@ def _feed_changes(
     totals.removed += removed.num_rows
     totals.after += local.derived
     parts = []
-    if (difference.is_added | difference.is_changed).any():
-        parts.append(_upserts(difference))
+    rows = np.flatnonzero(difference.is_added | difference.is_changed)
+    if len(rows):
+        parts.append(_upserts(difference, rows))
     if removed.num_rows:
         parts.append(tombstones(removed.column(columns.KEY), schema))
     yield from _in_key_order(parts)
@@ -195,14 +204,17 @@ def _compare(before: pa.RecordBatch | None, after: pa.RecordBatch | None, digest
     is_old = matches.is_valid().to_numpy(zero_copy_only=False)
     old_rows = matches.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
     differs = {name: _differs(before.column(name), after.column(name), old_rows) for name in digests}
+    is_changed = is_old & np.logical_or.reduce(list(differs.values()))
+    is_moved = is_old & ~is_changed & _moved(before, after, old_rows)
     gone = np.ones(before.num_rows, dtype=bool)
     gone[old_rows[is_old]] = False
     return Difference(
         after=after,
         is_added=~is_old,
-        is_changed=is_old & np.logical_or.reduce(list(differs.values())),
+        is_changed=is_changed,
         differs=differs,
         removed=_rows(before, gone) if gone.any() else None,
+        is_moved=is_moved if is_moved.any() else None,
     )
 
 
@@ -248,18 +260,27 @@ def _differs(before: pa.Array, after: pa.Array, old_rows: npt.NDArray[np.int64])
     return unequal
 
 
+def _moved(before: pa.RecordBatch, after: pa.RecordBatch, old_rows: npt.NDArray[np.int64]) -> Mask:
+    """Compare positions row by row; a row without position has not moved. Shapes: (n,) of `after`."""
+    if columns.POSITION not in before.schema.names or columns.POSITION not in after.schema.names:
+        return np.zeros(after.num_rows, dtype=bool)
+    now = after.column(columns.POSITION)
+    same = pc.equal(before.column(columns.POSITION).take(pa.array(old_rows)), now).fill_null(False)
+    moved: Mask = pc.and_(now.is_valid(), pc.invert(same)).to_numpy(zero_copy_only=False)
+    return moved
+
+
 def _words(digests: pa.FixedSizeBinaryArray) -> npt.NDArray[np.uint64]:
     buffer = digests.buffers()[1]
     start = digests.offset * 16
     return np.frombuffer(buffer, dtype=np.uint64, count=len(digests) * 2, offset=start).reshape(-1, 2)
 
 
-def _upserts(difference: Difference) -> pa.RecordBatch:
-    """Take the differing rows, leaving out the values of known records whose digest is as before."""
+def _upserts(difference: Difference, rows: npt.NDArray[np.int64]) -> pa.RecordBatch:
+    """Take rows of the new state, leaving out the values of known records whose digest is as before."""
     after = difference.after
     assert after is not None, "only asked for windows with new rows"
-    rows = np.flatnonzero(difference.is_added | difference.is_changed)
-    if len(rows) == after.num_rows and not difference.is_changed.any():
+    if len(rows) == after.num_rows and difference.is_added.all():
         return after
     value_of = {columns.value_column(name): name for name in difference.differs}
     arrays = []

@@ -51,8 +51,11 @@ def read_markers(directory: Path) -> list[Marker]:
 def leave_marker(shard: Any, directory: Path, token: str) -> bool:
     """Write down that the shard is now at `token`; False where the directory may not be written.
 
-    Atomic; a crash leaves the old markers.
+    Atomic; a crash leaves the old markers. The shard is flushed first: operations that a power cut takes
+    back must not be behind a marker, because the engine would give their numbers to others.
     """
+    with edge_errors("flushing", directory):
+        shard.flush()
     markers = [*read_markers(directory), Marker(token, _segment_versions(shard, directory))]
     unfinished = directory / f"{MARKER_FILE}.part"
     try:
