@@ -271,6 +271,23 @@ def test_the_index_is_restored_without_building_it(
     assert (base.metadata["index"], snapshot.metadata["index"]) == ("hnsw", "of base")
 
 
+def test_an_index_in_an_unknown_layout_costs_the_index_not_the_backup(
+    manager: SnapshotManager, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("usearch")
+    database.vectors.build_index(tmp_path / "vectors.usearch")
+    index = database.vectors.index
+    assert index is not None
+    other = index.content.copy()
+    other[8 + 300 * 4 * DIMENSION] ^= 1  # the name at the head of the graph
+    monkeypatch.setattr(index, "content", other)
+
+    snapshot = run(manager.create_snapshot(database, "one"))
+
+    assert snapshot.metadata["index"] == "none"
+    assert _restore(manager, snapshot.id, tmp_path / "restored") == content(database)
+
+
 def test_the_vectors_are_not_stored_again_in_the_index(manager: SnapshotManager, tmp_path: Path) -> None:
     pytest.importorskip("usearch")
     wide = np.random.default_rng(1).normal(size=(300, 384)).astype(np.float32)

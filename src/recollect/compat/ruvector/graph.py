@@ -36,6 +36,7 @@ def encode_graph(
 ) -> tuple[FinishedFile, str]:
     """Encode the index that the held rows have, and name its kind.
 
+    A graph in a layout that is not known here is left out, and the log says so.
     An incremental snapshot has none of its own: the graph of its full snapshot, with a few rows looked at
     exactly, costs nothing; a graph of its own would cost more than the changes.
     """
@@ -43,7 +44,11 @@ def encode_graph(
     stored: StoredGraph | None = None
     kind: IndexKind = "base" if is_incremental else "none"
     if not is_incremental and held.index is not None and len(held.index):
-        stored, kind = take_graph(held), "graph"
+        try:
+            stored, kind = take_graph(held), "graph"
+        except IntegrityError as error:
+            # Records matter, the graph can be built again: a backup does not fail for it.
+            _LOG.warning("snapshot %s is taken without the HNSW index: %s", snapshot_id, error)
     file = FileWriter()
     for member in encode_index(snapshot_id, kind, stored, dimension=dimension, level=level):
         file.append(member)
