@@ -67,11 +67,9 @@ class SnapshotDirectory:
         found: list[tuple[int, str, Path]] = []
         try:
             for entry in os.scandir(self._path):
-                if entry.name.endswith(suffixes) and not entry.name.startswith("."):
-                    with contextlib.suppress(FileNotFoundError):
-                        status = entry.stat(follow_symlinks=False)
-                        if stat.S_ISREG(status.st_mode):
-                            found.append((status.st_mtime_ns, entry.name, self._path / entry.name))
+                modified_ns = _modified_ns(entry)
+                if modified_ns and entry.name.endswith(suffixes) and not entry.name.startswith("."):
+                    found.append((modified_ns, entry.name, self._path / entry.name))
         except OSError as error:
             raise storage_error(error, f"cannot list the snapshot directory {self._path}") from error
         return [path for _, _, path in sorted(found, reverse=True)]
@@ -174,6 +172,15 @@ def remove_abandoned(directory: Path, process_is_alive: Callable[[int], bool]) -
             path.unlink(missing_ok=True)
             removed.append(path)
     return removed
+
+
+def _modified_ns(entry: os.DirEntry[str]) -> int:
+    """Return when a regular file was changed; 0 for anything else, and for what is gone already."""
+    try:
+        status = entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return 0
+    return max(1, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else 0
 
 
 def _mode(path: Path) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +41,12 @@ def load_settings(path: Path) -> NvecdSettings:
 def parse_settings(text: str, origin: str) -> NvecdSettings:
     """Read settings from YAML text; `origin` names it in messages."""
     try:
-        yaml: Any = importlib.import_module("yaml")
+        document: Any = msgspec.yaml.decode(text)
     except ImportError as error:
         raise MissingDependencyError(
             "reading nvecd's configuration needs PyYAML", "pip install 'recollect[nvecd]'"
         ) from error
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except msgspec.DecodeError as error:
         raise RequestError(f"Failed to parse configuration file {origin}: {error}") from error
     try:
         settings = msgspec.convert(document if document is not None else {}, NvecdSettings)

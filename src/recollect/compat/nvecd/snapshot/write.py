@@ -73,12 +73,13 @@ def write_snapshot(
     )
     with ThreadPoolExecutor(1, thread_name_prefix="nvecd-write") as pool:
         out = _Writer(descriptor, pool)
-        return _write(out, header, config, list(stores), statistics, limits)
+        return _write(out, header, config=config, stores=list(stores), statistics=statistics, limits=limits)
 
 
 def _write(
     out: _Writer,
     header: Header,
+    *,
     config: SnapshotConfig,
     stores: list[Store],
     statistics: bytes | None,
