@@ -48,6 +48,8 @@ COMMANDS = {
     "restore": Entry("Restore a snapshot, proven record by record."),
     "recover": Entry("Bring an embedded database back to any commit or time."),
     "archive": Entry("Ship an embedded database's commit log to the repository."),
+    "checkpoint": Entry("Take a checkpoint of an embedded database, by itself or by its server."),
+    "checkpoints": Entry("List the checkpoints of an embedded database."),
     "serve": Entry("Run an embedded database behind its network faces."),
     "forget": Entry("Drop snapshots, by policy or by name."),
     "prune": Entry("Delete data that no snapshot needs.", "compact"),

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from recollect.errors import MissingDependencyError
 
 try:
+    import grpc
     from google.protobuf import (  # type: ignore[import-untyped]  # it has no types
         descriptor_pb2,
         descriptor_pool,
@@ -23,6 +24,8 @@ except ImportError as missing:
     raise MissingDependencyError(
         "Statehouse's API needs grpcio and protobuf", "install them: pip install 'recollect[serve]'"
     ) from missing
+
+__all__ = ["MESSAGES", "PACKAGE", "SERVICE", "SERVICES", "SNAPSHOT_SERVICE", "Method", "grpc"]
 
 PACKAGE = "statehouse.v1"
 SERVICE = f"{PACKAGE}.StatehouseService"

@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import grpc
-
-from recollect.compat.statehouse.messages import SERVICES, Method
+from recollect.compat.statehouse.messages import SERVICES, Method, grpc
 from recollect.compat.statehouse.service import StatehouseService, method_of, status_of
 from recollect.database.limits import VALUE_BYTES_MAX
 from recollect.errors import RecollectError, UnavailableError

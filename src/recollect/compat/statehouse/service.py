@@ -21,10 +21,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import grpc
-
 from recollect import __version__
-from recollect.compat.statehouse.messages import MESSAGES
+from recollect.compat.statehouse.messages import MESSAGES, grpc
 from recollect.compat.statehouse.values import fill_struct, from_struct
 from recollect.database import Database, StateRecord, Transaction
 from recollect.errors import ConflictError, NotFoundError, RecollectError, RequestError, UnavailableError
@@ -37,6 +35,18 @@ _STATUS: tuple[tuple[type[RecollectError], grpc.StatusCode], ...] = (
     (UnavailableError, grpc.StatusCode.UNAVAILABLE),
 )
 _MS = 1000.0
+
+COUNTED = (
+    "transactions_started",
+    "transactions_committed",
+    "transactions_aborted",
+    "transactions_expired",
+    "writes",
+    "deletes",
+    "reads",
+    "replay_events",
+)
+"""Names of the counters; they begin at 0 with the server."""
 
 
 class StatusError(RecollectError):
@@ -188,6 +198,25 @@ class StatehouseService:
         """Return all checkpoints, oldest first."""
         snapshots = self._database.checkpoints()
         return MESSAGES["ListSnapshotsResponse"](snapshots=[_snapshot_info(one) for one in snapshots])
+
+    def get_counters(self, _request: Any) -> Any:
+        """Return what was counted since the server started, and where the database stands."""
+        response = MESSAGES["GetCountersResponse"]()
+        for name, value in sorted(self.measures().items()):
+            response.counters.add(name=name, value=value)
+        return response
+
+    def measures(self) -> dict[str, int]:
+        """Return all counters by name, with `commit_ts`, `checkpoint_ts` and `open_transactions` of now."""
+        database = self._database
+        newest = database.newest_checkpoint
+        return {
+            **dict.fromkeys(COUNTED, 0),
+            **self.counters.snapshot(),
+            "checkpoint_ts": 0 if newest is None else int(newest.extra["commit_ts"]),
+            "commit_ts": database.commit_ts,
+            "open_transactions": database.open_transaction_count,
+        }
 
     def _open(self, txn_id: str) -> Transaction:
         transaction = self._database.transaction(txn_id)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from recollect import __version__
-from recollect.catalog.catalog import Catalog
+from recollect.catalog.catalog import Catalog, check_name
 from recollect.clock import Clock
 from recollect.database.checkpoint.load import checkpoint_commit, checkpoints_newest_first
 from recollect.database.checkpoint.pacing import pause
@@ -96,7 +96,11 @@ class Checkpointer:
         """Take a checkpoint now and return it.
 
         Without a name, and with nothing committed since the newest one, that one is returned.
+
+        Raises:
+            RequestError: The name is none that a snapshot can have.
         """
+        check_name(name)
         with self._lock:
             frozen = self._tables.freeze()
             try:
