@@ -41,6 +41,7 @@ _VARIABLES = (
     "SOURCE",
     "HOST",
     "WAIT_SECONDS",
+    "BYTES_PER_SECOND_MAX",
     "CONFIG",
 )
 
@@ -55,6 +56,7 @@ class FileSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         source: What `backup` backs up when no source is named.
         host: Name to record in snapshots instead of this machine's.
         wait_seconds: How long to wait for another process's garbage collection to end.
+        bytes_per_second_max: What reads and writes of the repository together may move.
         retention: What `forget` keeps when no --keep flag is given.
     """
 
@@ -64,6 +66,7 @@ class FileSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     source: str = ""
     host: str = ""
     wait_seconds: float | None = None
+    bytes_per_second_max: float | None = None
     retention: RetentionRules | None = None
 
 
@@ -73,6 +76,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         repository: Empty when nothing names one; see `require_repository`.
         wait_seconds: None leaves the verb's own default.
+        bytes_per_second_max: None is no limit.
         origins: Where each value that is set came from, for `recollect config`.
     """
 
@@ -80,6 +84,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     source: str = ""
     host: str = ""
     wait_seconds: float | None = None
+    bytes_per_second_max: float | None = None
     retention: RetentionRules | None = None
     origins: dict[str, str] = {}
 
@@ -127,9 +132,10 @@ def load_settings(flags: Flags, environment: Mapping[str, str] | None = None) ->
         )
     if not values["host"]:
         values["host"], origins["host"] = socket.gethostname(), "this machine"
-    waiting = variables.get("WAIT_SECONDS", "")
-    values["wait_seconds"] = _seconds(waiting) if waiting else file.wait_seconds
-    origins["wait_seconds"] = PREFIX + "WAIT_SECONDS" if waiting else file_name
+    for name in ("wait_seconds", "bytes_per_second_max"):
+        text = variables.get(name.upper(), "")
+        values[name] = _number(name.upper(), text) if text else getattr(file, name)
+        origins[name] = PREFIX + name.upper() if text else file_name
     values["retention"], origins["retention"] = file.retention, file_name
     return Settings(**values, origins={name: origins[name] for name in origins if values[name]})
 
@@ -296,13 +302,13 @@ def _first(*candidates: tuple[str, str]) -> tuple[str, str]:
     return next(((value, origin) for value, origin in candidates if value), ("", ""))
 
 
-def _seconds(text: str) -> float:
+def _number(name: str, text: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = -1.0
     if not 0 <= value < float("inf"):
-        raise RequestError(f"{PREFIX}WAIT_SECONDS is {text!r}, not a number of seconds")
+        raise RequestError(f"{PREFIX}{name} is {text!r}, not a number")
     return value
 
 

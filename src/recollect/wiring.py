@@ -25,6 +25,7 @@ from recollect.repository.repository import create_repository as create_in_store
 from recollect.repository.repository import open_repository as open_in_store
 from recollect.storage.base import ObjectStore
 from recollect.storage.probe import probe
+from recollect.storage.throttle import ThrottledStore
 from recollect.storage.url import open_store
 from recollect.values.event import Note, OnEvent, ignore_events
 from recollect.values.ulid import RandomBytes, new_ulid
@@ -50,6 +51,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock
     random_bytes: RandomBytes
     secrets: Secrets = _no_secrets
+    bytes_per_second_max: float | None = None
 
     def new_id(self) -> str:
         """Return a new ULID."""
@@ -89,7 +91,14 @@ def _try_out(store: ObjectStore, context: Context, on_event: OnEvent) -> None:
 
 def open_repository(url: str, context: Context) -> Repository:
     """Open the repository at this URL; RepositoryNotFoundError if there is none."""
-    return open_in_store(open_store(url, context.clock, context.random_bytes))
+    return open_in_store(_open_store(url, context))
+
+
+def _open_store(url: str, context: Context) -> ObjectStore:
+    store = open_store(url, context.clock, context.random_bytes)
+    if context.bytes_per_second_max:
+        return ThrottledStore(store, context.clock, bytes_per_second=context.bytes_per_second_max)
+    return store
 
 
 def open_source(

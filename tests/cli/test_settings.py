@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import random
 import socket
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from recollect import wiring
+from recollect.clock import ManualClock
 from recollect.errors import AccessError, NotFoundError, RecollectError, RequestError
 from recollect.policy.duration import Duration
 from recollect.settings import Flags, Settings, load_settings, read_secret
@@ -134,3 +138,18 @@ def test_a_secret_that_cannot_be_had_is_an_error_that_does_not_show_it(environme
 
 def test_a_command_runs_without_a_shell() -> None:
     assert read_secret("KEY", {"KEY_COMMAND": "echo $HOME; id"}) == "$HOME; id"
+
+
+def test_a_limit_of_bytes_a_second_slows_the_repository_down(tmp_path: Path) -> None:
+    settings = load(tmp_path, RECOLLECT_BYTES_PER_SECOND_MAX="1000000")
+
+    assert settings.bytes_per_second_max == 1_000_000
+    clock = ManualClock()
+    context = wiring.Context(clock=clock, random_bytes=random.Random(1).randbytes)
+    repository = wiring.create_repository(str(tmp_path / "repository"), context)
+    limited = msgspec.structs.replace(context, bytes_per_second_max=settings.bytes_per_second_max)
+    began = clock.monotonic()
+
+    wiring.open_repository(repository.url, limited).put_object(bytes(5_000_000))
+
+    assert clock.monotonic() - began >= 3

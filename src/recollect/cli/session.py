@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
+import msgspec
+
 from recollect import wiring
 from recollect.catalog.catalog import Catalog
 from recollect.cli.output import Output
@@ -22,7 +24,7 @@ class Session:
     def __init__(self, settings: Settings, output: Output, context: wiring.Context) -> None:
         self.settings = settings
         self.output = output
-        self.context = context
+        self.context = msgspec.structs.replace(context, bytes_per_second_max=settings.bytes_per_second_max)
 
     @property
     def wait_s(self) -> float:
