@@ -56,6 +56,7 @@ def test_statehouses_environment_is_honoured() -> None:
     assert found.statehouse.address == "0.0.0.0:2"
     assert found.database_options().transaction_timeout_s == 0.25
     assert options(environment={"STATEHOUSE_USE_MEMORY": "1"}).use_memory
+    assert options("log.fsync_interval_s=2", data="/d").log.segment_bytes_max == 104_857_600
 
 
 @pytest.mark.parametrize("name", ["server.toml", "server.yaml"])
@@ -167,3 +168,23 @@ def test_sigterm_ends_the_command_in_order(tmp_path: Path) -> None:
     assert process.returncode == 0
     assert "Listening on" in errors
     assert "Stopped" in errors
+
+
+def test_counters_are_logged_when_they_changed_and_at_the_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="recollect.service")
+    server = daemon(options(LOCAL, data=str(tmp_path)))
+    server.start()
+    assert server.database is not None
+    assert server._counters is not None
+    server._counters.write()
+    server.database.state.set("default", "a", "k", 1)
+    server._counters.write()
+    server._counters.write()
+    server.database.state.set("default", "a", "k", 2)
+    server.stop()
+
+    lines = [one.getMessage() for one in caplog.records if one.getMessage().startswith("Counters")]
+    assert [line.split(" commit_ts=")[1].split()[0] for line in lines] == ["1", "2"]
+    assert "transactions_committed=0" in lines[0]

@@ -223,3 +223,28 @@ def test_a_json_snapshot_becomes_a_database_that_counts_on(served: Served, tmp_p
         assert back.state.get("default", "a", "gone").version == 2
     with pytest.raises(ConflictError, match="not empty"):
         import_snapshot(path, tmp_path / "new", clock=served.clock, random_bytes=os.urandom)
+
+
+def test_the_server_says_what_it_has_counted(channel: grpc.Channel) -> None:
+    txn_id = call(channel, "BeginTransaction").txn_id
+    call(channel, "Write", txn_id=txn_id, namespace="n", agent_id="a", key="k", value=struct({"v": 1}))
+    call(channel, "Commit", txn_id=txn_id)
+    call(channel, "GetState", namespace="n", agent_id="a", key="k")
+    call(channel, "BeginTransaction")
+    call(channel, "CreateSnapshot")
+
+    found = {one.name: one.value for one in call(channel, "GetCounters").counters}
+
+    assert found == {
+        "transactions_started": 2,
+        "transactions_committed": 1,
+        "transactions_aborted": 0,
+        "transactions_expired": 0,
+        "writes": 1,
+        "deletes": 0,
+        "reads": 1,
+        "replay_events": 0,
+        "commit_ts": 1,
+        "checkpoint_ts": 1,
+        "open_transactions": 1,
+    }

@@ -98,7 +98,7 @@ class LogOptions(msgspec.Struct, frozen=True, kw_only=True):
         fsync_interval_s: Longest time to the next fsync in mode `interval`.
     """
 
-    segment_bytes_max: int = 64 << 20
+    segment_bytes_max: int = 100 << 20  # Statehouse's documented default
     fsync_interval_s: float = 1.0
 
 

@@ -23,6 +23,7 @@ from recollect.database.archive import Archiver
 from recollect.database.tables import FrozenTables
 from recollect.errors import RecollectError
 from recollect.repository.repository import Repository
+from recollect.service.counters import CounterLog
 from recollect.service.nvecd_face import face_settings
 from recollect.service.options import ServeOptions
 from recollect.values.snapshot import Snapshot
@@ -56,6 +57,7 @@ class Daemon:
         self._threads: list[threading.Thread] = []
         self._archiver: Archiver | None = None
         self._faces: list[StatehouseServer] = []
+        self._counters: CounterLog | None = None
         self.database: Database | None = None
         self.statehouse: StatehouseServer | None = None
         self.nvecd: Instance | None = None
@@ -82,6 +84,8 @@ class Daemon:
         self._stop.set()
         for thread in self._threads:
             thread.join()
+        if self._counters is not None:
+            self._counters.write()
         database = self.database
         try:
             if database is not None and not database.is_read_only:
@@ -119,8 +123,12 @@ class Daemon:
             self._archiver = Archiver(path, repository, clock=self._clock, random_bytes=self._random_bytes)
             self._every(options.archive.interval_s, self._archive)
         if options.statehouse.enabled:
-            self.statehouse = StatehouseServer(StatehouseService(database), options.statehouse.address)
+            service = StatehouseService(database)
+            self.statehouse = StatehouseServer(service, options.statehouse.address)
             self._faces.append(self.statehouse)
+            if options.statehouse.counters_interval_s:
+                self._counters = CounterLog(service.measures)
+                self._every(options.statehouse.counters_interval_s, self._counters.write)
         if options.nvecd.enabled:
             settings = face_settings(options.nvecd, path)
             nvecd = Instance(settings, self._clock, _LOG.info, database=database)

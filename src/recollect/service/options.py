@@ -46,6 +46,7 @@ class StatehouseOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         transaction_timeout_ms: Of transactions that name none.
         json_snapshots: Write `snapshots/snapshot-<commit_ts>.json` after each automatic checkpoint.
         json_keep_last: JSON snapshots that are kept.
+        counters_interval_s: Seconds between two log lines of counters, written if they changed. 0: none.
     """
 
     enabled: bool = True
@@ -53,6 +54,7 @@ class StatehouseOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     transaction_timeout_ms: int = 30_000
     json_snapshots: bool = True
     json_keep_last: int = 3
+    counters_interval_s: float = 60.0
 
 
 class NvecdOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
