@@ -19,6 +19,8 @@ from recollect.engines.qdrant.source import QdrantSource
 from recollect.engines.qdrant.target import QdrantTarget
 from recollect.errors import UnsupportedError
 from recollect.operations import backup, restore
+from recollect.operations.backup import BackupReport
+from recollect.operations.restore import RestoredCollection
 from recollect.repository.repository import create_repository
 from recollect.storage.memory import MemoryStore
 from recollect.testing.qdrant_server import QdrantServer
@@ -86,7 +88,7 @@ class Places:
             staged.finish()
             staged.switch()
 
-    def backup(self, place: str, name: str = "docs") -> tuple[backup.BackupReport, CollectionEntry]:
+    def backup(self, place: str, name: str = "docs") -> tuple[BackupReport, CollectionEntry]:
         self.clock.advance(60)
         with closing(self.source(place)) as source:
             report = backup.run(
@@ -98,9 +100,7 @@ class Places:
             )
         return report, report.snapshot.collections[0]
 
-    def restore(
-        self, report: backup.BackupReport, place: str, name: str = "docs"
-    ) -> restore.RestoredCollection:
+    def restore(self, report: BackupReport, place: str, name: str = "docs") -> RestoredCollection:
         with closing(self.target(place)) as target:
             options = restore.RestoreOptions(collections=(("docs", name),))
             plan = restore.plan(report.snapshot, target, options=options)
@@ -185,6 +185,20 @@ def test_ids_that_the_engine_does_not_have_are_refused_before_anything_is_writte
 
     with closing(places.source("qdrant:")) as source, source.hold() as view:
         assert view.collections() == []
+
+
+def test_a_collection_with_aliases_comes_in_under_a_new_name(places: Places) -> None:
+    with closing(places.target("qdrant:")) as target:
+        staged = target.stage("docs", schema("dot"), ("papers",))
+        staged.write(build_records(schema("dot"), rows()))
+        staged.finish()
+        staged.switch()
+    report, origin = places.backup("qdrant:")
+
+    with pytest.raises(UnsupportedError, match="papers") as caught:
+        places.restore(report, "database:db")
+    assert "--collection docs:NEWNAME" in caught.value.next_step
+    assert places.restore(report, "database:db", "copy").fingerprint == str(origin.fingerprint)
 
 
 def test_a_backup_after_a_restore_into_the_database_reads_only_what_changed(places: Places) -> None:

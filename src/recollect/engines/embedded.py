@@ -103,7 +103,7 @@ class EmbeddedEngine:
         if aliases:
             raise UnsupportedError(
                 f"{self._url} has no other names for collections; {name!r} has: {', '.join(aliases)}",
-                "restore it without aliases",
+                f"restore it under a new name, which leaves them out: --collection {name}:NEWNAME",
             )
         return StagedVectors(self._database, name, self._database_schema(schema))
 
