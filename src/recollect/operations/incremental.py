@@ -25,6 +25,9 @@ from recollect.values.schema import CollectionSchema
 from recollect.values.snapshot import CollectionEntry
 
 FETCH_ROWS = 4096
+FETCH_ROWS_FIRST = 64
+FETCH_BYTES = 32 * 1024 * 1024
+"""What one fetch brings, about: the number of records follows from the size of those fetched before."""
 
 
 def feed_since(
@@ -107,10 +110,14 @@ def _changes(
     """Yield upserts of fetched records and deletes, ascending by key."""
     ordered = pa.concat_arrays([fresh, gone])
     order: npt.NDArray[np.int64] = pc.sort_indices(ordered).to_numpy().astype(np.int64)
-    for start in range(0, len(order), FETCH_ROWS):
-        part = order[start : start + FETCH_ROWS]
+    start, rows = 0, FETCH_ROWS_FIRST
+    while start < len(order):
+        part = order[start : start + rows]
+        start += rows
         upserts = view.fetch(name, ordered.take(pa.array(part[part < len(fresh)])))
         deletes = ordered.take(pa.array(part[part >= len(fresh)]))
+        if upserts.num_rows:
+            rows = max(1, min(FETCH_ROWS, FETCH_BYTES * upserts.num_rows // upserts.nbytes))
         yield _joined(upserts, deletes, ordered.take(pa.array(part)))
 
 

@@ -12,12 +12,10 @@ import pyarrow.compute as pc
 
 from recollect.engines.edge.binding import edge_errors, edge_library
 from recollect.engines.edge.scan import records_to_batch
-from recollect.engines.edge.write import batch_to_points
+from recollect.engines.edge.write import batch_to_points, operations_of
 from recollect.values import batch as columns
 from recollect.values.key import decode_keys, encode_key
 from recollect.values.schema import CollectionSchema
-
-UPSERT_ROWS = 1000
 
 
 class EdgeLive:
@@ -43,8 +41,8 @@ class EdgeLive:
     def upsert(self, records: pa.RecordBatch) -> None:
         """Write records and flush them."""
         operation = edge_library().UpdateOperation
-        for start in range(0, records.num_rows, UPSERT_ROWS):
-            points = batch_to_points(records.slice(start, UPSERT_ROWS), self._schema)
+        for piece in operations_of(records):
+            points = batch_to_points(piece, self._schema)
             with edge_errors("writing", self._path):
                 self._shard.update(operation.upsert_points(points))
         with edge_errors("writing", self._path):

@@ -23,7 +23,9 @@ from recollect.values.payload import encode_payload
 from recollect.values.schema import CollectionSchema, VectorSpec
 
 BATCH_BYTES = 32 * 1024 * 1024
-"""Uncompressed vector bytes of one page at most; dense vectors only, the others are smaller."""
+"""Uncompressed bytes of one page, about."""
+FIRST_PAGE_ROWS = 64
+"""Records of the first page: nobody knows yet how large payloads, sparse and multi-vectors are."""
 
 
 def scan_shard(
@@ -31,11 +33,16 @@ def scan_shard(
 ) -> Iterator[pa.RecordBatch]:
     """Yield all records of an open shard, ascending by key.
 
+    The engine takes a number of records for a page, not of bytes: each page has as many as would have filled
+    `BATCH_BYTES` if all were like those of the page before. Memory is bounded by that, times the size of the
+    engine's objects, as long as heavy records do not follow upon thousands of light ones at once.
+
     Raises:
         IntegrityError: The engine hands out records out of order.
     """
     library = edge_library()
-    limit = page_rows(schema, batch_rows)
+    rows_max = page_rows(schema, batch_rows)
+    limit = min(FIRST_PAGE_ROWS, rows_max)
     offset, last_key = None, b""
     while True:
         request = library.ScrollRequest(offset=offset, limit=limit, with_payload=True, with_vector=True)
@@ -45,13 +52,14 @@ def scan_shard(
             batch = records_to_batch(records, schema)
             _check_order(batch.column(columns.KEY), last_key, path)
             last_key = batch.column(columns.KEY)[-1].as_py()
+            limit = max(1, min(rows_max, BATCH_BYTES * batch.num_rows // batch.nbytes))
             yield batch
         if offset is None:
             return
 
 
 def page_rows(schema: CollectionSchema, rows_max: int) -> int:
-    """Return how many records a page may have so that its vectors stay within `BATCH_BYTES`."""
+    """Return how many records a page may have so that its dense vectors stay within `BATCH_BYTES`."""
     row_bytes = sum(spec.dimension * 4 for spec in schema.vectors if spec.kind == "dense") or 1
     return max(1, min(rows_max, BATCH_BYTES // row_bytes))
 

@@ -27,12 +27,9 @@ from recollect.engines.edge.schema import (
 )
 from recollect.engines.edge.shard import is_shard, opened, require_shard
 from recollect.engines.edge.source import describe_shard, edge_info
-from recollect.engines.edge.write import batch_to_points
+from recollect.engines.edge.write import batch_to_points, operations_of
 from recollect.errors import AccessError, ConflictError, RequestError, UnavailableError
 from recollect.values.schema import CollectionSchema
-
-UPSERT_ROWS = 1000
-"""Points of one engine operation; larger ones hold more of the write-ahead log in memory."""
 
 
 class EdgeTarget:
@@ -146,8 +143,8 @@ class EdgeStaged:
     def write(self, records: pa.RecordBatch) -> None:
         """Insert records."""
         operation = edge_library().UpdateOperation
-        for start in range(0, records.num_rows, UPSERT_ROWS):
-            points = batch_to_points(records.slice(start, UPSERT_ROWS), self._schema)
+        for piece in operations_of(records):
+            points = batch_to_points(piece, self._schema)
             with edge_errors("writing", self._staging):
                 self._shard.update(operation.upsert_points(points))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +14,19 @@ from recollect.values import batch as columns
 from recollect.values.digest import dense_matrix
 from recollect.values.key import RecordId, decode_keys
 from recollect.values.schema import CollectionSchema, VectorSpec
+
+UPSERT_ROWS = 1000
+"""Points of one engine operation; larger ones hold more of the write-ahead log in memory."""
+UPSERT_BYTES = 16 * 1024 * 1024
+"""Their uncompressed bytes, about."""
+
+
+def operations_of(records: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Cut a batch into pieces that one engine operation each may carry; a single record is never cut."""
+    row_bytes = records.nbytes // max(1, records.num_rows) + 1
+    rows = max(1, min(UPSERT_ROWS, UPSERT_BYTES // row_bytes))
+    for start in range(0, records.num_rows, rows):
+        yield records.slice(start, rows)
 
 
 def batch_to_points(records: pa.RecordBatch, schema: CollectionSchema) -> list[Any]:
