@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recollect.errors import AccessError, ConflictError, NotFoundError, UnavailableError
+from recollect.errors import AccessError, ConflictError, NotFoundError, RecollectError, UnavailableError
 from recollect.repository.repository import Repository
 from recollect.segments.reader import RunsReader
 from recollect.values import batch as columns
@@ -81,6 +81,8 @@ def _unfinished_file(unfinished: Path, path: Path) -> Iterator[BinaryIO]:
                 yield file
             finally:
                 unfinished.unlink(missing_ok=True)
+    except RecollectError:
+        raise  # of the repository; some are OSErrors, too
     except FileExistsError as error:
         raise _taken(unfinished if error.filename == str(unfinished) else path) from error
     except FileNotFoundError as error:

@@ -6,7 +6,7 @@ normalized, so that another engine can be created from it.
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
@@ -15,6 +15,9 @@ from recollect.errors import RequestError
 VectorKind: TypeAlias = Literal["dense", "sparse", "multi"]
 Datatype: TypeAlias = Literal["float32", "float16", "uint8", "int8"]
 Metric: TypeAlias = Literal["cosine", "dot", "euclid", "manhattan"]
+
+DIMENSION_MAX = 1 << 24
+"""No engine comes near; a stored schema beyond it is damaged or forged."""
 
 
 class VectorSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,7 +36,7 @@ class VectorSpec(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     kind: VectorKind = "dense"
     datatype: Datatype = "float32"
-    dimension: int = 0
+    dimension: Annotated[int, msgspec.Meta(ge=0, le=DIMENSION_MAX)] = 0
     metric: Metric | None = None
     parameters: dict[str, Any] = {}
 

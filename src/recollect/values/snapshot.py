@@ -8,7 +8,7 @@ several runs, the newest run wins. Format: docs/format.md#snapshot
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
@@ -20,11 +20,15 @@ CHOSEN_COLLECTIONS = "chosen_collections"
 """Key of `Snapshot.extra`: which collections were asked for, where not all were."""
 
 
+Hex: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^(?:[0-9a-f]{2})*\Z")]
+"""Bytes as lower-case hex digits. Constraints such as this one are checked when a snapshot is read."""
+
+
 class ObjectRef(msgspec.Struct, frozen=True, kw_only=True):
     """One immutable object: the SHA-256 of its stored bytes (64 hex digits), and how many they are."""
 
-    digest: str
-    byte_size: int
+    digest: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    byte_size: Annotated[int, msgspec.Meta(ge=0)]
 
 
 class SegmentRef(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,10 +45,10 @@ class SegmentRef(msgspec.Struct, frozen=True, kw_only=True):
         position_max: Largest.
     """
 
-    row_count: int
-    delete_count: int
-    key_min: str
-    key_max: str
+    row_count: Annotated[int, msgspec.Meta(ge=0)]
+    delete_count: Annotated[int, msgspec.Meta(ge=0)]
+    key_min: Hex
+    key_max: Hex
     index: ObjectRef
     vectors: dict[str, ObjectRef] = {}
     position_min: int | None = None
@@ -143,7 +147,7 @@ class CollectionEntry(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     schema: CollectionSchema
     aliases: tuple[str, ...] = ()
-    record_count: int
+    record_count: Annotated[int, msgspec.Meta(ge=0)]
     fingerprint: str
     consistency: str = "point-in-time"
     position: str = ""
