@@ -21,6 +21,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from recollect import __version__
+from recollect.cli import advice
 from recollect.errors import EXIT_BUG, CancelledError, RecollectError, RequestError, UnavailableError
 
 
@@ -188,6 +189,7 @@ def _failed(error: RecollectError, words: Sequence[str]) -> int:
     output = importlib.import_module("recollect.cli.output")
     if "--debug" in words:
         traceback.print_exception(error)
+    error.next_step = advice.with_repository(error.next_step, words)
     output.report_error(error, "json" if "--json" in words else "text")
     return error.exit_code
 
