@@ -246,7 +246,9 @@ def _translated(error: Exception, message: str) -> RecollectError:
         return ConflictError(message)
     if isinstance(error, FileNotFoundError):
         return NotFoundError(message)
-    if isinstance(error, (PermissionDeniedError, UnauthenticatedError)):
+    # Where there are no credentials at all, obstore reports the refusal as an error of any other kind.
+    is_refused = re.search(r"status code: 40[13]\b", str(error)) is not None
+    if is_refused or isinstance(error, (PermissionDeniedError, UnauthenticatedError)):
         return AccessError(message, "check the credentials in the environment and the rights that they give")
     if isinstance(error, NotSupportedError):
         return UnsupportedError(message)
