@@ -42,6 +42,8 @@ _VARIABLES = (
     "HOST",
     "WAIT_SECONDS",
     "BYTES_PER_SECOND_MAX",
+    "SPOOL",
+    "SPOOL_BYTES",
     "CONFIG",
 )
 
@@ -57,6 +59,8 @@ class FileSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         host: Name to record in snapshots instead of this machine's.
         wait_seconds: How long to wait for another process's garbage collection to end.
         bytes_per_second_max: What reads and writes of the repository together may move.
+        spool: Directory where shards of servers arrive and are kept for the next backup.
+        spool_bytes: What it may take on disk.
         retention: What `forget` keeps when no --keep flag is given.
     """
 
@@ -67,6 +71,8 @@ class FileSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     host: str = ""
     wait_seconds: float | None = None
     bytes_per_second_max: float | None = None
+    spool: str = ""
+    spool_bytes: float | None = None
     retention: RetentionRules | None = None
 
 
@@ -77,6 +83,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         repository: Empty when nothing names one; see `require_repository`.
         wait_seconds: None leaves the verb's own default.
         bytes_per_second_max: None is no limit.
+        spool: Directory where shards of servers arrive and are kept; never empty.
+        spool_bytes: None is no limit.
         origins: Where each value that is set came from, for `recollect config`.
     """
 
@@ -85,6 +93,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     host: str = ""
     wait_seconds: float | None = None
     bytes_per_second_max: float | None = None
+    spool: str = ""
+    spool_bytes: float | None = None
     retention: RetentionRules | None = None
     origins: dict[str, str] = {}
 
@@ -124,7 +134,7 @@ def load_settings(flags: Flags, environment: Mapping[str, str] | None = None) ->
     repository, origin = _repository(flags, variables, file, file_name)
     values: dict[str, Any] = {"repository": repository}
     origins = {"repository": origin}
-    for name in ("source", "host"):
+    for name in ("source", "host", "spool"):
         values[name], origins[name] = _first(
             (getattr(flags, name, ""), "flag"),
             (variables.get(name.upper(), ""), PREFIX + name.upper()),
@@ -132,7 +142,9 @@ def load_settings(flags: Flags, environment: Mapping[str, str] | None = None) ->
         )
     if not values["host"]:
         values["host"], origins["host"] = socket.gethostname(), "this machine"
-    for name in ("wait_seconds", "bytes_per_second_max"):
+    if not values["spool"]:
+        values["spool"], origins["spool"] = str(cache_directory("recollect", found) / "spool"), "this user"
+    for name in ("wait_seconds", "bytes_per_second_max", "spool_bytes"):
         text = variables.get(name.upper(), "")
         values[name] = _number(name.upper(), text) if text else getattr(file, name)
         origins[name] = PREFIX + name.upper() if text else file_name
@@ -208,6 +220,15 @@ def state_directory(application: str, environment: Mapping[str, str] | None = No
     """
     found = os.environ if environment is None else environment
     base = found.get("XDG_STATE_HOME") or Path(found.get("HOME", ".")) / ".local" / "state"
+    return Path(base) / application
+
+
+def cache_directory(application: str, environment: Mapping[str, str]) -> Path:
+    """Return where an application keeps what it can get again: `$XDG_CACHE_HOME`, or `~/.cache`.
+
+    Source: https://specifications.freedesktop.org/basedir-spec/latest/
+    """
+    base = environment.get("XDG_CACHE_HOME") or Path(environment.get("HOME", ".")) / ".cache"
     return Path(base) / application
 
 

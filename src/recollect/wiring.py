@@ -12,11 +12,14 @@ import msgspec
 
 from recollect.clock import Clock, SystemClock
 from recollect.engines.base import Source, Target
+from recollect.engines.edge.captured import open_captured
 from recollect.engines.edge.source import EdgeSource, edge_info
 from recollect.engines.edge.target import EdgeTarget
 from recollect.engines.embedded import open_embedded_source, open_embedded_target
 from recollect.engines.memory import open_memory
 from recollect.engines.qdrant.address import parse_address
+from recollect.engines.qdrant.capture.source import CapturingSource
+from recollect.engines.qdrant.capture.view import CaptureOptions
 from recollect.engines.qdrant.source import QdrantSource
 from recollect.engines.qdrant.target import QdrantTarget
 from recollect.errors import RequestError, UnsupportedError
@@ -52,6 +55,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     random_bytes: RandomBytes
     secrets: Secrets = _no_secrets
     bytes_per_second_max: float | None = None
+    spool: Path | None = None
+    spool_bytes: int | None = None
 
     def new_id(self) -> str:
         """Return a new ULID."""
@@ -118,8 +123,23 @@ def open_source(
     if scheme == "recollect":
         return open_embedded_source(_database_path(url), url)
     if scheme in _QDRANT_SCHEMES:
-        return QdrantSource(url, secrets=context.secrets, clock=context.clock, on_event=on_event)
+        return _qdrant_source(url, context, on_event)
     raise _unknown(url)
+
+
+def _qdrant_source(url: str, context: Context, on_event: OnEvent) -> Source:
+    """Open a server; without a spool, only scrolling can be had."""
+    if context.spool is None:
+        return QdrantSource(url, secrets=context.secrets, clock=context.clock, on_event=on_event)
+    options = CaptureOptions(
+        spool=context.spool,
+        spool_bytes=context.spool_bytes,
+        open_shard=open_captured,
+        new_id=context.new_id,
+    )
+    return CapturingSource(
+        url, secrets=context.secrets, clock=context.clock, options=options, on_event=on_event
+    )
 
 
 def open_target(url: str, context: Context) -> Target:

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from recollect.testing.qdrant_server import QdrantCluster, QdrantServer
+from tests.qdrant_production.capturing import Bench
 
 DIMENSION = 4
 
@@ -71,3 +72,8 @@ def count(opened: httpx.Client, name: str = "docs", **more: Any) -> int:
 def points(opened: httpx.Client, name: str = "docs", **more: Any) -> list[Any]:
     body = {"limit": 100_000, "with_vector": True, **more}
     return list(ask(opened, "POST", f"/collections/{name}/points/scroll", body)["points"])
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)

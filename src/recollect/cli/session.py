@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 import msgspec
 
@@ -24,7 +25,12 @@ class Session:
     def __init__(self, settings: Settings, output: Output, context: wiring.Context) -> None:
         self.settings = settings
         self.output = output
-        self.context = msgspec.structs.replace(context, bytes_per_second_max=settings.bytes_per_second_max)
+        self.context = msgspec.structs.replace(
+            context,
+            bytes_per_second_max=settings.bytes_per_second_max,
+            spool=Path(settings.spool) if settings.spool else None,
+            spool_bytes=None if settings.spool_bytes is None else int(settings.spool_bytes),
+        )
 
     @property
     def wait_s(self) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import msgspec
@@ -16,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from recollect.values.schema import CollectionSchema
-from recollect.values.snapshot import ShardEntry
+from recollect.values.snapshot import FileRef, ShardEntry
 
 
 class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -210,14 +211,38 @@ class Versioned(Protocol):
         ...
 
 
+class FileKeeper(Protocol):
+    """Where the files of an engine are stored. Safe to share between threads."""
+
+    @property
+    def repository_id(self) -> str:
+        """Which repository this is: what was stored in one is not in another."""
+        ...
+
+    def keep(self, name: str, path: Path) -> FileRef:
+        """Store a file as it is now, durably; `name` is what the snapshot calls it."""
+        ...
+
+    def has(self, file: FileRef) -> bool:
+        """Tell whether a file that was stored before is there still, and will stay for this backup."""
+        ...
+
+
 @runtime_checkable
 class Capturing(Protocol):
     """A source view that can hold one collection better than all of them at once."""
 
-    def capture(self, name: str) -> AbstractContextManager[CollectionDescription]:
+    def capture(
+        self, name: str, *, keeper: FileKeeper | None = None, anew: bool = False
+    ) -> AbstractContextManager[CollectionDescription]:
         """Hold a collection as it is now until the context ends; all that is read of it meanwhile is that.
 
         The description tells which consistency was had. What was taken to hold it is released at the end.
+        With a `keeper` the engine's own files are stored too, and listed with the shards. `anew` trusts
+        nothing that an earlier capture left.
+
+        Raises:
+            UnsupportedError: A keeper was given, and the files cannot be had.
         """
         ...
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from datetime import datetime, timedelta
 from typing import Literal
 
 import msgspec
@@ -18,8 +19,9 @@ from recollect.catalog.catalog import Catalog, check_name, check_tag
 from recollect.clock import Clock
 from recollect.engines.base import Capabilities, CollectionDescription, Source, SourceView, Versioned
 from recollect.errors import IntegrityError, NotFoundError
+from recollect.operations.files import FileStore, has_files
 from recollect.operations.incremental import feed_since, with_versions
-from recollect.operations.scan import digested
+from recollect.operations.scan import digested, held
 from recollect.policy.compaction import CompactionLimits
 from recollect.repository.lease import WAIT_S, hold_writer_lease
 from recollect.repository.repository import Repository
@@ -44,6 +46,8 @@ class BackupOptions(msgspec.Struct, frozen=True, kw_only=True):
         compare: How changes are found. "changes" asks the engine where it can tell and scans otherwise;
             "scan" reads every record and compares it with the parent snapshot; "nothing" reads no
             parent and stores everything anew.
+        files: When to store the engine's own files too, with their indexes: if the newest snapshot of the
+            source that has them is at least so old. None is never, zero is always.
         wait_s: How long to wait for a garbage collection to end.
     """
 
@@ -54,6 +58,7 @@ class BackupOptions(msgspec.Struct, frozen=True, kw_only=True):
     host: str = ""
     tool_version: str = ""
     compare: Literal["changes", "scan", "nothing"] = "changes"
+    files: timedelta | None = None
     wait_s: float = WAIT_S
     limits: CompactionLimits = CompactionLimits()
 
@@ -104,7 +109,7 @@ def run(
         random_bytes=random_bytes,
         wait_s=options.wait_s,
     ) as lease:
-        history = _History(catalog, engine.url, options.compare)
+        history = _History(catalog, engine.url, options, created_at)
         with source.hold() as view, ThreadPoolExecutor(SEAL_WORKERS) as executor:
             names = _names(view, options.collections, engine.url)
             job = _Job(view, source.capabilities, repository, executor, options, on_event=on_event)
@@ -145,11 +150,28 @@ def _names(view: SourceView, wanted: tuple[str, ...], url: str) -> list[str]:
 
 
 class _History:
-    """The snapshots of the same source: where a collection's parent state is looked up."""
+    """The snapshots of the same source: where a collection's parent state is looked up.
 
-    def __init__(self, catalog: Catalog, source: str, compare: str) -> None:
-        snapshots = catalog.list() if compare != "nothing" else []
-        self._snapshots = [snapshot for snapshot in reversed(snapshots) if snapshot.source == source]
+    Attributes:
+        object_digests: Of all files that snapshots list.
+        with_files: Whether the engine's files are due.
+    """
+
+    def __init__(self, catalog: Catalog, source: str, options: BackupOptions, now: datetime) -> None:
+        everything = catalog.list() if options.compare != "nothing" or options.files is not None else []
+        # A backup's lease keeps all that is listed now from being deleted while it lasts.
+        self.object_digests = frozenset(
+            reference.digest
+            for snapshot in everything
+            for entry in snapshot.collections
+            for reference in entry.file_objects()
+        )
+        of_source = [snapshot for snapshot in reversed(everything) if snapshot.source == source]
+        last_files = next((each.created_at for each in of_source if has_files(each)), None)
+        self.with_files = options.files is not None and (
+            last_files is None or now - last_files >= options.files
+        )
+        self._snapshots = of_source if options.compare != "nothing" else []
         self.parent_id = self._snapshots[0].id if self._snapshots else None
 
     def entry(self, name: str) -> CollectionEntry | None:
@@ -184,7 +206,13 @@ class _Job:
 
     def collection(self, name: str, history: _History) -> tuple[CollectionEntry, int]:
         """Store one collection's changes; returns its entry and the bytes that were added."""
-        description = self._view.describe(name)
+        keeper = FileStore(self._repository, history.object_digests) if history.with_files else None
+        with held(self._view, name, keeper=keeper, anew=self._compare == "nothing") as description:
+            entry, added_bytes = self._stored(description, history)
+        return entry, added_bytes + (keeper.added_bytes if keeper is not None else 0)
+
+    def _stored(self, description: CollectionDescription, history: _History) -> tuple[CollectionEntry, int]:
+        name = description.name
         parent = self._usable_parent(history.entry(description.name), description)
         old = RunsReader(self._repository, description.schema, parent.runs if parent else ())
         totals = Comparison()
@@ -207,6 +235,7 @@ class _Job:
             changes=totals.changes,
             source_bytes=seen.total_of(totals.after.record_count, parent),
             runs=compacted.runs,
+            shards=description.shards,
         )
         return entry, written.added_bytes + compacted.added_bytes
 

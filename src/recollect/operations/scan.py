@@ -3,16 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recollect.engines.base import Capabilities, CollectionDescription, SourceView
-from recollect.errors import IntegrityError
+from recollect.engines.base import (
+    Capabilities,
+    Capturing,
+    CollectionDescription,
+    FileKeeper,
+    SourceView,
+)
+from recollect.errors import IntegrityError, UnsupportedError
 from recollect.segments.sort import sorted_by_key
 from recollect.values import batch as columns
 from recollect.values.digest import digest_records
 from recollect.values.event import OnEvent, Progress
+
+
+@contextmanager
+def held(
+    view: SourceView, name: str, *, keeper: FileKeeper | None = None, anew: bool = False
+) -> Iterator[CollectionDescription]:
+    """Hold one collection as well as its source can, until the context ends.
+
+    Raises:
+        UnsupportedError: Its files are to be stored, and the source has none to give.
+    """
+    if isinstance(view, Capturing):
+        with view.capture(name, keeper=keeper, anew=anew) as description:
+            yield description
+        return
+    if keeper is not None:
+        raise UnsupportedError(
+            f"the source of {name!r} gives out no files of its own", "back up without --physical"
+        )
+    yield view.describe(name)
 
 
 def digested(

@@ -52,7 +52,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
         is_tls: Both interfaces speak TLS.
         tls_ca: File of the certificate authority to trust; empty for the system's.
         timeout_s: Seconds that one call may take.
-        nodes: REST addresses of the cluster's nodes, as `HOST:PORT`, where they are not what the cluster says.
+        nodes: REST addresses of the cluster's nodes (`HOST:PORT`), where they are not what the cluster says.
         capture: How a source is read.
     """
 

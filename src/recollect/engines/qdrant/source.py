@@ -82,6 +82,20 @@ class QdrantView:
         self._inventory = inventory
         self._on_event = on_event
 
+    @property
+    def connection(self) -> Connection:
+        """The connection that it reads by."""
+        return self._connection
+
+    @property
+    def inventory(self) -> Inventory:
+        """The collections and aliases that were there."""
+        return self._inventory
+
+    def names_of(self, name: str) -> tuple[str, str]:
+        """Return what users and what the server call a collection; NotFoundError lists what there is."""
+        return self._inventory.require(name, self._connection.address.url)
+
     def collections(self) -> list[str]:
         """Return the names of all collections, sorted; see `inventory` for restored ones."""
         return self._inventory.names()

@@ -1,0 +1,140 @@
+"""Which nodes a server's cluster has, and which of them hold which shard.
+
+The cluster tells the nodes' internal addresses. A node's REST interface is taken to be on the same host,
+at the port of the server that was asked, unless `nodes=` says where it is. A node that is reached is
+asked who it is: another one's shard would be another replica's, with other files.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from recollect.engines.qdrant.address import Address
+from recollect.engines.qdrant.capture.access import Access
+from recollect.engines.qdrant.connection import Connection, collection_path
+from recollect.errors import RecollectError, UnavailableError
+
+ACTIVE = ("Active", "ActiveRead", "ReshardingScaleDown")
+"""States of a replica that has all of its shard's records."""
+
+
+class Replica(msgspec.Struct, frozen=True, kw_only=True):
+    """A shard as one node holds it.
+
+    Attributes:
+        peer_id: The node's; 0 where there is no cluster.
+        state: As the cluster calls it.
+    """
+
+    peer_id: int
+    state: str = "Active"
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it has all of its shard's records."""
+        return self.state in ACTIVE
+
+
+class ShardLayout(msgspec.Struct, frozen=True, kw_only=True):
+    """One shard and its replicas, by peer id."""
+
+    shard_id: int
+    shard_key: str | int | None = None
+    replicas: tuple[Replica, ...]
+
+
+class Nodes:
+    """Where each peer is. Safe to share between threads once made."""
+
+    def __init__(self, access: Access, addresses: dict[int, Address]) -> None:
+        self._access = access
+        self._addresses = addresses
+
+    @property
+    def peer_ids(self) -> tuple[int, ...]:
+        """All peers, ascending."""
+        return tuple(sorted(self._addresses))
+
+    def connect(self, peer_id: int) -> Connection:
+        """Return a new connection to a node; the caller closes it.
+
+        Raises:
+            UnavailableError: It cannot be reached, or somebody else answers.
+        """
+        address = self._addresses.get(peer_id)
+        if address is None:
+            raise UnavailableError(f"the cluster does not tell where its node {peer_id} is")
+        connection = self._access.connect(address)
+        if peer_id == 0:
+            return connection
+        try:
+            found = _peer_id(connection)
+        except RecollectError:
+            connection.close()
+            raise
+        if found != peer_id:
+            connection.close()
+            raise UnavailableError(
+                f"{address.rest_url} is the node {found}, and not {peer_id}",
+                "say where the nodes are: nodes=HOST:PORT,HOST:PORT in the URL",
+            )
+        return connection
+
+
+def find_nodes(connection: Connection, access: Access) -> Nodes:
+    """Ask the server for its cluster, and the nodes that are named in the URL who they are.
+
+    A named node that does not answer is left out: another replica may do.
+    """
+    own = connection.address
+    answer = connection.rest("GET", "/cluster", action="asking for the cluster")
+    if answer.get("status") != "enabled":
+        return Nodes(access, {0: own})
+    addresses = {int(peer): _derived(own, facts) for peer, facts in answer.get("peers", {}).items()}
+    addresses[int(answer["peer_id"])] = own
+    for text in own.nodes:
+        host, _, port = text.rpartition(":")
+        address = own.node(host.strip("[]"), int(port))
+        named = access.connect(address)
+        try:
+            addresses[_peer_id(named)] = address
+        except UnavailableError:
+            continue
+        finally:
+            named.close()
+    return Nodes(access, addresses)
+
+
+def find_shards(connection: Connection, collection: str, *, is_cluster: bool) -> list[ShardLayout]:
+    """Ask which shards a collection has, ascending, and who holds them."""
+    path = collection_path(collection, "/cluster")
+    answer = connection.rest("GET", path, action=f"asking for the shards of {collection!r}")
+    own = int(answer["peer_id"]) if is_cluster else 0
+    found: dict[int, list[Replica]] = {}
+    keys: dict[int, Any] = {}
+    for shard in [*answer.get("local_shards", []), *answer.get("remote_shards", [])]:
+        number = int(shard["shard_id"])
+        peer_id = int(shard.get("peer_id", own))
+        found.setdefault(number, []).append(Replica(peer_id=peer_id, state=shard["state"]))
+        keys[number] = shard.get("shard_key")
+    return [
+        ShardLayout(
+            shard_id=number,
+            shard_key=keys[number],
+            replicas=tuple(sorted(found[number], key=lambda replica: replica.peer_id)),
+        )
+        for number in sorted(found)
+    ]
+
+
+def _peer_id(connection: Connection) -> int:
+    answer = connection.rest("GET", "/cluster", action="asking a node who it is")
+    return int(answer.get("peer_id") or 0)
+
+
+def _derived(own: Address, facts: dict[str, Any]) -> Address:
+    host = urlsplit(str(facts.get("uri", ""))).hostname or own.host
+    return own.node(host, own.rest_port)
