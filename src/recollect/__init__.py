@@ -2,8 +2,11 @@
 
 The straight path of a record, and the package that owns each step::
 
-    Source --scan--> Records --diff--> Changes --seal--> Segment --put--> Object --list--> Snapshot --commit--> Catalog
-    engines          values            segments          codec            repository       values               catalog
+    Source --scan--> Records --diff--> Changes --seal--> Segment
+    engines          values            segments          codec
+
+        --put--> Object --list--> Snapshot --commit--> Catalog
+                 repository       values               catalog
 
 A restore walks the same line backwards. Only a verb's module in
 `recollect.operations` knows the whole line.

@@ -42,7 +42,7 @@ def test_every_command_of_the_document_succeeds(document: str, tmp_path: Path) -
         "LANG": "C.UTF-8",
     }
 
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: PLW1510 - the assertion shows what was printed
         ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
     )
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from threading import Barrier, BrokenBarrierError
 
 import pytest
-from tests.storage.system_calls import Call, SystemCalls
 
 from recollect.errors import (
     AccessError,
@@ -31,6 +30,7 @@ from recollect.errors import (
 from recollect.storage import files
 from recollect.storage.base import find_debris
 from recollect.storage.local import LocalStore
+from tests.storage.system_calls import Call, SystemCalls
 
 
 def recorded(root: Path, monkeypatch: pytest.MonkeyPatch, action: Callable[[], None]) -> list[Call]:

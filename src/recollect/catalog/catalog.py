@@ -148,7 +148,7 @@ class Catalog:
         self._drop_tags(identity)
 
     def mark(self, *, without: Collection[str] = ()) -> Marks:
-        """Read every snapshot, but those `without`, and return what all list; a failure to read is an error."""
+        """Read every snapshot but those `without` and return what all list; failing to read is an error."""
         identities = [identity for identity in self.ids() if identity not in without]
         objects: set[str] = set()
         for identity in identities:

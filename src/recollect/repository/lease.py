@@ -254,6 +254,6 @@ def _held_by(holders: list[Holder], store: ObjectStore, what: str) -> LeaseHeldE
     process = record.process
     return LeaseHeldError(
         f"{what} holds {key} in {store.url}: {record.purpose}, process {process.pid} on {process.host}",
-        "wait until it has ended and run the command again; `recollect unlock` clears what dead processes "
+        "wait until it has ended and run the command again; `recollect unlock` clears what the dead "
         "of this machine left, `recollect unlock --all` also what machines left that are no more",
     )
