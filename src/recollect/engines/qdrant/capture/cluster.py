@@ -7,6 +7,7 @@ asked who it is: another one's shard would be another replica's, with other file
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -128,6 +129,17 @@ def find_shards(connection: Connection, collection: str, *, is_cluster: bool) ->
         )
         for number in sorted(found)
     ]
+
+
+def spread(layouts: list[ShardLayout]) -> dict[int, int]:
+    """Choose a peer for each shard so that no node has more to send than it must; 0 where none is active."""
+    load: Counter[int] = Counter()
+    chosen: dict[int, int] = {}
+    for layout in sorted(layouts, key=lambda each: len(each.replicas)):
+        active = [replica.peer_id for replica in layout.replicas if replica.is_active]
+        chosen[layout.shard_id] = min(active, key=lambda peer: (load[peer], peer), default=0)
+        load[chosen[layout.shard_id]] += 1
+    return chosen
 
 
 def _peer_id(connection: Connection) -> int:

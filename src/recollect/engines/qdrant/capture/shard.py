@@ -64,6 +64,7 @@ class ShardCapture:
         clock: Clock,
         keeper: FileKeeper | None = None,
         anew: bool = False,
+        preferred: Mapping[int, int],
     ) -> None:
         self._nodes = nodes
         self._spool = spool
@@ -73,6 +74,7 @@ class ShardCapture:
         self._clock = clock
         self._keeper = keeper
         self._anew = anew
+        self._preferred = preferred
         self._turns: Mapping[int, threading.Lock] = {peer: threading.Lock() for peer in nodes.peer_ids}
 
     @contextmanager
@@ -89,7 +91,7 @@ class ShardCapture:
 
     def _capture(self, layout: ShardLayout, kept: KeptShard) -> ShardEntry:
         problems: list[RecollectError] = []
-        for replica in _in_order(layout, kept.state):
+        for replica in _in_order(layout, kept.state, self._preferred[layout.shard_id]):
             for attempt in range(ATTEMPTS):
                 try:
                     return self._from_replica(layout, replica, kept)
@@ -238,12 +240,14 @@ def _stored(unpacked: Unpacked, keeper: FileKeeper) -> dict[str, FileRef]:
     return {name: keeper.keep(name, path) for name, path in sorted(paths.items())}
 
 
-def _in_order(layout: ShardLayout, state: ShardState | None) -> list[Replica]:
-    """Put the replica first whose files we have, spread the others over nodes; only those that are whole."""
-    active = [replica for replica in layout.replicas if replica.is_active]
-    start = layout.shard_id % len(active) if active else 0
-    spread = active[start:] + active[:start]
-    return sorted(spread, key=lambda replica: state is None or str(replica.peer_id) != state.replica)
+def _in_order(layout: ShardLayout, state: ShardState | None, preferred: int) -> list[Replica]:
+    """Put the replica first whose files we have, then the preferred one; only those that are whole."""
+
+    def rank(replica: Replica) -> tuple[bool, bool, int]:
+        is_known = state is not None and str(replica.peer_id) == state.replica
+        return not is_known, replica.peer_id != preferred, replica.peer_id
+
+    return sorted((replica for replica in layout.replicas if replica.is_active), key=rank)
 
 
 def _failure(layout: ShardLayout, collection: str, problems: list[RecollectError]) -> RecollectError:

@@ -13,7 +13,7 @@ from recollect.clock import Clock
 from recollect.engines.base import CollectionDescription, FileKeeper
 from recollect.engines.qdrant.address import Capture
 from recollect.engines.qdrant.capture.access import Access
-from recollect.engines.qdrant.capture.cluster import Nodes, find_nodes, find_shards
+from recollect.engines.qdrant.capture.cluster import Nodes, find_nodes, find_shards, spread
 from recollect.engines.qdrant.capture.held import HeldCollection, hold_shards, open_shards
 from recollect.engines.qdrant.capture.reader import OpenShard
 from recollect.engines.qdrant.capture.receive import StreamLimits
@@ -179,6 +179,7 @@ class CaptureView:
             clock=self._clock,
             keeper=keeper,
             anew=anew,
+            preferred=spread(layouts),
         )
         with hold_shards(capture, layouts) as shards:
             entries = tuple(shard.entry for shard in shards)
@@ -219,4 +220,4 @@ class CaptureView:
 
     def _tell(self, own: str, error: RecollectError) -> None:
         message = f"{own} is read by scrolling, without one instant for all records ({CONSISTENCY}): {error}"
-        self._on_event(Note(message=message))
+        self._on_event(Note(message=f"{message} ({error.next_step})" if error.next_step else message))
