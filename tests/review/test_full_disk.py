@@ -32,3 +32,23 @@ def test_a_restore_onto_a_full_disk_is_an_error_that_leaves_nothing(
 
     assert "20480 bytes are free" in capsys.readouterr().err
     assert sorted(each.name for each in tmp_path.iterdir()) == before
+
+
+def test_bringing_records_back_onto_a_full_disk_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RECOLLECT_REPOSITORY", "repository")
+    assert make_sample(["sentences"]) == 0
+    assert main(["init"]) == main(["backup", "sentences"]) == 0
+    edge = pytest.importorskip("qdrant_edge")
+    shard = edge.EdgeShard.load("sentences")
+    shard.update(edge.UpdateOperation.delete_points([1, 2]))
+    shard.close()
+    full = os.statvfs_result((4096, 4096, 1000, 5, 5, 0, 0, 0, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda _: full)
+
+    assert main(["restore", "latest", "sentences", "--ids", "1,2", "--replace"]) == 7
+
+    assert "20480 bytes are free" in capsys.readouterr().err

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from recollect.engines.edge.binding import edge_errors, edge_library
 from recollect.engines.edge.scan import records_to_batch
+from recollect.engines.edge.shard import require_space
 from recollect.engines.edge.write import batch_to_points, operations_of
 from recollect.values import batch as columns
 from recollect.values.key import decode_keys, encode_key
@@ -39,9 +40,10 @@ class EdgeLive:
         return found.take(pc.sort_indices(found.column(columns.KEY)))
 
     def upsert(self, records: pa.RecordBatch) -> None:
-        """Write records and flush them."""
+        """Write records and flush them; StorageFullError before a full disk would end the process."""
         operation = edge_library().UpdateOperation
         for piece in operations_of(records):
+            require_space(self._path, piece.nbytes)
             points = batch_to_points(piece, self._schema)
             with edge_errors("writing", self._path):
                 self._shard.update(operation.upsert_points(points))

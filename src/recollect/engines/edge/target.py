@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,18 +25,11 @@ from recollect.engines.edge.schema import (
     read_payload_indexes,
     schema_from_config,
 )
-from recollect.engines.edge.shard import is_shard, opened, require_shard
+from recollect.engines.edge.shard import is_shard, opened, require_shard, require_space
 from recollect.engines.edge.source import describe_shard, edge_info
 from recollect.engines.edge.write import batch_to_points, operations_of
-from recollect.errors import AccessError, ConflictError, RequestError, StorageFullError, UnavailableError
+from recollect.errors import AccessError, ConflictError, RequestError, UnavailableError
 from recollect.values.schema import CollectionSchema
-
-SPARE_BYTES = 64 * 1024 * 1024
-"""Free space that a shard is never written into: what the engine adds to the records by itself.
-
-An empty shard takes 42 MB where its sparse files are not sparse (measured on tmpfs)."""
-COPIES = 3
-"""How often a record may stand in a shard at once: log, segment, and the segment that the optimizer makes."""
 
 
 class EdgeTarget:
@@ -143,7 +135,7 @@ class EdgeStaged:
         self._schema = schema
         self._shard: Any = None
         with _file_errors("creating", staging):
-            _require_space(next(parent for parent in staging.parents if parent.exists()), 0)
+            require_space(next(parent for parent in staging.parents if parent.exists()), 0)
             staging.mkdir(parents=True)
             (staging / CONFIG_FILE).write_text(json.dumps(config_from_schema(schema)), encoding="utf-8")
         with edge_errors("creating", staging):
@@ -154,7 +146,7 @@ class EdgeStaged:
         operation = edge_library().UpdateOperation
         for piece in operations_of(records):
             points = batch_to_points(piece, self._schema)
-            _require_space(self._staging, piece.nbytes)
+            require_space(self._staging, piece.nbytes)
             with edge_errors("writing", self._staging):
                 self._shard.update(operation.upsert_points(points))
 
@@ -197,24 +189,6 @@ class EdgeStaged:
             shard, self._shard = self._shard, None
             with edge_errors("closing", self._staging):
                 shard.close()
-
-
-def _require_space(directory: Path, byte_size: int) -> None:
-    """Make sure that the disk is not full before the engine writes.
-
-    The engine writes into mapped sparse files: on a full disk the system ends the process (SIGBUS), and
-    nobody would clean up or say why.
-
-    Raises:
-        StorageFullError: There is too little room for that many bytes of records.
-    """
-    found = os.statvfs(directory)
-    free = found.f_bavail * found.f_frsize
-    if free < COPIES * byte_size + SPARE_BYTES:
-        raise StorageFullError(
-            f"writing {directory}: {free} bytes are free, too few for {byte_size} bytes of records",
-            "free some space and run the command again; what was in place is untouched",
-        )
 
 
 @contextmanager
