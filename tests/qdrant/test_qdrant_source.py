@@ -18,7 +18,6 @@ from recollect.errors import (
     NotFoundError,
     RecollectError,
     UnavailableError,
-    UnsupportedError,
 )
 from recollect.testing.qdrant_server import QdrantServer
 from recollect.testing.records import record_ids
@@ -229,9 +228,16 @@ def test_a_server_that_breaks_the_order_of_ids_is_refused(server: QdrantServer, 
         scan_ids(open_source(server))
 
 
-def test_custom_shard_keys_are_refused(server: QdrantServer, stock: QdrantClient) -> None:
+def test_custom_shard_keys_are_collections_of_their_own(server: QdrantServer, stock: QdrantClient) -> None:
     fill(stock, count=0, sharding_method=models.ShardingMethod.CUSTOM)
-    with pytest.raises(UnsupportedError, match="shard keys"):
+    for key in ("left", 7):
+        stock.create_shard_key(NAME, key)
+        points = [models.PointStruct(id=each, vector=[1.0, 2.0]) for each in range(3)]
+        stock.upsert(NAME, points, shard_key_selector=key)
+
+    assert scan_ids(open_source(server), name=f"{NAME}/left") == [0, 1, 2]
+    assert scan_ids(open_source(server), name=f"{NAME}/7") == [0, 1, 2]
+    with pytest.raises(NotFoundError, match="under shard keys"):
         scan_ids(open_source(server))
 
 

@@ -142,7 +142,6 @@ def test_a_schema_of_another_product_is_enough(
     [
         (schema_of(VectorSpec(name="v", dimension=70000)), "70000"),
         (CollectionSchema(payload_indexes=(PayloadIndex(field="f", type="vector"),)), "'vector'"),
-        (CollectionSchema(parameters={"sharding_method": "custom"}), "shard keys"),
     ],
 )
 def test_what_qdrant_cannot_hold_is_refused_before_anything_is_created(

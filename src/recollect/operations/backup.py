@@ -141,12 +141,18 @@ def run(
 
 
 def _names(view: SourceView, wanted: tuple[str, ...], url: str) -> list[str]:
-    if wanted:
-        return sorted({view.describe(name).name for name in wanted})
     names = view.collections()
+    if wanted:
+        return sorted({found for name in wanted for found in _meant(view, name, names)})
     if not names:
         raise NotFoundError(f"{url} has no collections to back up", "check that this is the right source")
     return names
+
+
+def _meant(view: SourceView, name: str, names: list[str]) -> list[str]:
+    """Return the collection of this name or alias; its parts (`NAME/…`) where it has no other records."""
+    parts = [part for part in names if part.startswith(f"{name}/")]
+    return parts if parts and name not in names else [view.describe(name).name]
 
 
 class _History:

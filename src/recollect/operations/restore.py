@@ -7,7 +7,7 @@ record by record; only when all of them are equal are they switched into place.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Literal
@@ -109,7 +109,7 @@ def plan(snapshot: Snapshot, target: Target, *, options: RestoreOptions) -> Rest
         UnsupportedError: The engine cannot hold such a collection.
     """
     entries = {entry.name: entry for entry in snapshot.collections}
-    wanted = options.collections or tuple((name, name) for name in entries)
+    wanted = tuple(_with_parts(options.collections, entries)) or tuple((name, name) for name in entries)
     names = [target_name for _, target_name in wanted]
     if len(set(names)) != len(names):
         raise RequestError(
@@ -168,6 +168,19 @@ def apply(
         collections=tuple(restored),
         duration_seconds=clock.monotonic() - started,
     )
+
+
+def _with_parts(
+    collections: tuple[tuple[str, str], ...], entries: Mapping[str, CollectionEntry]
+) -> Iterator[tuple[str, str]]:
+    """Replace a collection that is stored in parts (`NAME/…`) by its parts."""
+    for name, target_name in collections:
+        parts = [entry for entry in entries if entry.startswith(f"{name}/")]
+        if name in entries or not parts:
+            yield name, target_name
+            continue
+        for part in parts:
+            yield part, target_name + part.removeprefix(name)
 
 
 def _step(entry: CollectionEntry, target_name: str, target: Target, options: RestoreOptions) -> RestoreStep:

@@ -30,6 +30,7 @@ _CREATED = {
     "payload",
     "id_tracker",
     "metadata",
+    "sharding_method",
 }
 _FAN_OUT = {"read_fan_out_factor", "read_fan_out_delay_ms"}
 _INDEX_TYPES = {"keyword", "integer", "float", "geo", "text", "bool", "datetime", "uuid"}
@@ -41,6 +42,7 @@ class Creation(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         body: Of `PUT /collections/{c}`.
         indexes: Bodies of `PUT /collections/{c}/index`, after loading.
+        shard_keys: Bodies of `PUT /collections/{c}/shards`, in order of creation.
         params: `params` of a `PATCH` after loading; what cannot be given at creation.
         guards: `PATCH` body when the collection goes into use: settings that would hide points from the
             verification (`prevent_unoptimized`) or limit its pages (strict mode).
@@ -48,6 +50,7 @@ class Creation(msgspec.Struct, frozen=True, kw_only=True):
 
     body: dict[str, Any]
     indexes: tuple[dict[str, Any], ...] = ()
+    shard_keys: tuple[dict[str, Any], ...] = ()
     params: dict[str, Any] = {}
     guards: dict[str, Any] = {}
 
@@ -61,8 +64,6 @@ def plan_creation(schema: CollectionSchema) -> Creation:
     dense = {spec.name: _dense(spec) for spec in schema.vectors if spec.kind != "sparse"}
     sparse = {spec.name: _only(spec.parameters, _SPARSE) for spec in schema.vectors if spec.kind == "sparse"}
     parameters = dict(schema.parameters)
-    if (parameters.get("sharding_method") or "auto") != "auto":
-        raise UnsupportedError("custom shard keys cannot be restored: records do not carry them yet")
     optimizers = dict(parameters.get("optimizers_config") or {})
     guards: dict[str, Any] = {}
     if optimizers.pop("prevent_unoptimized", None):
@@ -79,6 +80,7 @@ def plan_creation(schema: CollectionSchema) -> Creation:
     return Creation(
         body=body,
         indexes=tuple(_index(each) for each in schema.payload_indexes),
+        shard_keys=tuple(parameters.get("shard_keys") or ()),
         params=_only(parameters, _FAN_OUT),
         guards=guards,
     )

@@ -63,10 +63,11 @@ def page_rows_max(info: dict[str, Any]) -> int | None:
     return None if limit is None else int(limit)
 
 
-def count_records(connection: Connection, collection: str) -> int:
+def count_records(connection: Connection, collection: str, shard_key: str | int | None = None) -> int:
     """Count exactly; where strict mode forbids that, return the collection's own estimate."""
     action = f"counting the records of {collection!r}"
     request = qdrant_library().message("CountPoints")(collection_name=collection, exact=True)
+    select_shard_key(request, shard_key)
 
     def attempt() -> int:
         answer, _ = connection.end(connection.begin("Count", request), action=action)
@@ -78,6 +79,14 @@ def count_records(connection: Connection, collection: str) -> int:
         if "xact" not in error.message:  # "Exact search disabled!"
             raise
         return int(read_info(connection, collection).get("points_count") or 0)
+
+
+def select_shard_key(request: Any, shard_key: str | int | None) -> None:
+    """Let a gRPC request concern the records under one shard key only."""
+    if isinstance(shard_key, int):
+        request.shard_key_selector.shard_keys.add().number = shard_key
+    elif shard_key is not None:
+        request.shard_key_selector.shard_keys.add().keyword = shard_key
 
 
 def _require_replicas(connection: Connection, collection: str, where: str) -> None:

@@ -7,6 +7,7 @@ by itself (counts, status): two backups of an unchanged collection have equal sc
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from recollect.errors import UnsupportedError
@@ -20,19 +21,18 @@ DATATYPES: dict[str, Datatype] = {"float32": "float32", "float16": "float16", "u
 _DENSE_NORMALIZED = {"size", "distance", "datatype"}
 
 
-def schema_from_info(info: dict[str, Any], where: str) -> CollectionSchema:
+def schema_from_info(
+    info: dict[str, Any], where: str, shard_keys: Mapping[str | int, int] | None = None
+) -> CollectionSchema:
     """Normalize the answer of `GET /collections/{c}`; `where` names the collection in messages.
 
+    `shard_keys`, with the number of shards of each, become part of the parameters.
+
     Raises:
-        UnsupportedError: A vector's datatype does not give its values back, or points lie under shard keys.
+        UnsupportedError: A vector's datatype does not give its values back.
     """
     config = info["config"]
     params = config["params"]
-    if (params.get("sharding_method") or "auto") != "auto":
-        raise UnsupportedError(
-            f"{where} places its points by custom shard keys, which records do not carry yet",
-            "leave it out with `--collection` for the others; take a native snapshot of it",
-        )
     vectors = params.get("vectors") or {}
     dense = {"": vectors} if "size" in vectors else vectors
     specs = [_dense_spec(name, given, where) for name, given in dense.items()]
@@ -41,7 +41,7 @@ def schema_from_info(info: dict[str, Any], where: str) -> CollectionSchema:
     return CollectionSchema(
         vectors=tuple(sorted(specs, key=lambda spec: spec.name)),
         payload_indexes=tuple(_payload_index(field, indexes[field]) for field in sorted(indexes)),
-        parameters=_collection_parameters(config),
+        parameters=_collection_parameters(config) | _key_parameters(shard_keys),
         native_engine=PRODUCT,
         native={"config": config, "payload_schema": {field: _stable(indexes[field]) for field in indexes}},
     )
@@ -80,6 +80,12 @@ def _collection_parameters(config: dict[str, Any]) -> dict[str, Any]:
     return _present(
         {key: _present(value) if isinstance(value, dict) else value for key, value in parameters.items()}
     )
+
+
+def _key_parameters(shard_keys: Mapping[str | int, int] | None) -> dict[str, Any]:
+    if not shard_keys:
+        return {}
+    return {"shard_keys": [{"shard_key": key, "shards_number": shard_keys[key]} for key in shard_keys]}
 
 
 def _payload_index(field: str, given: dict[str, Any]) -> PayloadIndex:

@@ -16,6 +16,7 @@ import pyarrow as pa
 from recollect.engines.qdrant.connection import Connection, collection_path
 from recollect.engines.qdrant.failures import PageTooLargeError
 from recollect.engines.qdrant.library import qdrant_library
+from recollect.engines.qdrant.readiness import select_shard_key
 from recollect.engines.qdrant.reading import point_ids, points_to_batch
 from recollect.engines.qdrant.values import PayloadReader
 from recollect.errors import IntegrityError, UnavailableError
@@ -43,10 +44,12 @@ class Scroll:
         *,
         batch_rows: int,
         page_rows_max: int | None = None,
+        shard_key: str | int | None = None,
     ) -> None:
         self.row_count = 0
         self._connection = connection
         self._collection = collection
+        self._shard_key = shard_key
         self._schema = schema
         self._rows_max = min(batch_rows, page_rows_max or batch_rows)
         self._rows = min(FIRST_PAGE_ROWS, self._rows_max)
@@ -84,6 +87,7 @@ class Scroll:
 
     def _begin(self, offset: Any) -> Any:
         request = qdrant_library().message("ScrollPoints")(collection_name=self._collection, limit=self._rows)
+        select_shard_key(request, self._shard_key)
         request.with_payload.enable = True
         request.with_vectors.enable = True
         if offset is not None:
@@ -140,7 +144,7 @@ class Scroll:
         """
         ids = point_ids([points[row] for row in suspects])
         wanted = [str(each) if isinstance(each, UUID) else each for each in ids]
-        body = {"ids": wanted, "with_payload": True, "with_vector": False}
+        body = {"ids": wanted, "with_payload": True, "with_vector": False, "shard_key": self._shard_key}
         path = collection_path(self._collection, "/points")
         found = self._connection.retry(lambda: self._connection.rest("POST", path, body, action=self._action))
         exact = {point["id"]: encode_payload(point.get("payload") or {}) for point in found}

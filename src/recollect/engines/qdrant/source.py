@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pyarrow as pa
 
@@ -12,6 +13,15 @@ from recollect.engines.base import Capabilities, CollectionDescription, EngineIn
 from recollect.engines.qdrant.address import Secrets, parse_address
 from recollect.engines.qdrant.connection import Connection
 from recollect.engines.qdrant.inventory import Inventory, read_inventory
+from recollect.engines.qdrant.place import (
+    Place,
+    ShardKey,
+    is_custom,
+    part_name,
+    read_shard_keys,
+    require_key,
+    require_place,
+)
 from recollect.engines.qdrant.readiness import (
     count_records,
     hidden_points,
@@ -92,13 +102,17 @@ class QdrantView:
         """The collections and aliases that were there."""
         return self._inventory
 
-    def names_of(self, name: str) -> tuple[str, str]:
-        """Return what users and what the server call a collection; NotFoundError lists what there is."""
-        return self._inventory.require(name, self._connection.address.url)
+    def place_of(self, name: str) -> Place:
+        """Return where the records of this name are; NotFoundError lists what there is."""
+        return require_place(self._inventory, name, self._connection.address.url)
 
     def collections(self) -> list[str]:
-        """Return the names of all collections, sorted; see `inventory` for restored ones."""
-        return self._inventory.names()
+        """Return the names of all collections, sorted; see `inventory` and `place`."""
+        found = []
+        for name in self._inventory.names():
+            keys = self._keys(self.place_of(name))
+            found += [part_name(name, key) for key in keys] or [name]
+        return sorted(found)
 
     def describe(self, name: str) -> CollectionDescription:
         """Describe one collection.
@@ -108,38 +122,47 @@ class QdrantView:
             UnavailableError: Not all of its records can be read now.
             UnsupportedError: Its records cannot be backed up one by one.
         """
-        own, physical = self._inventory.require(name, self._connection.address.url)
-        require_readable(self._connection, physical, read_info(self._connection, physical))
-        return describe_collection(self._connection, self._inventory, own, physical)
+        place = self.place_of(name)
+        info = read_info(self._connection, place.physical)
+        require_readable(self._connection, place.physical, info)
+        return describe_place(self._connection, self._inventory, place)
 
     def scan(self, name: str, *, batch_rows: int) -> Iterator[pa.RecordBatch]:
         """Yield all records, ascending by key; one page of the server is one batch."""
-        _, physical = self._inventory.require(name, self._connection.address.url)
+        place = self.place_of(name)
+        physical = place.physical
         info = read_info(self._connection, physical)
         require_readable(self._connection, physical, info)
-        before = count_records(self._connection, physical)
+        require_key(place, self._keys(place, info))
+        before = count_records(self._connection, physical, place.shard_key)
         scroll = Scroll(
             self._connection,
             physical,
             schema_from_info(info, f"the collection {name!r}"),
             batch_rows=batch_rows,
             page_rows_max=page_rows_max(info),
+            shard_key=place.shard_key,
         )
         yield from scroll.batches()
-        self._report(name, physical, before, scroll.row_count)
+        self._report(name, place, before, scroll.row_count)
 
-    def _report(self, name: str, physical: str, before: int, seen: int) -> None:
+    def _keys(self, place: Place, info: dict[str, Any] | None = None) -> dict[ShardKey, int]:
+        return shard_keys_of(
+            self._connection, place.physical, info or read_info(self._connection, place.physical)
+        )
+
+    def _report(self, name: str, place: Place, before: int, seen: int) -> None:
         """Compare what was seen with the counts before and after.
 
         Raises:
             UnavailableError: Points were hidden while they were to be read.
         """
-        if hidden_points(read_info(self._connection, physical)) != 0:
+        if hidden_points(read_info(self._connection, place.physical)) != 0:
             raise UnavailableError(
                 f"the collection {name!r} began to hide points during the scan (prevent_unoptimized is on)",
                 "wait until the optimizers are done, or set prevent_unoptimized to false for the backup",
             )
-        after = count_records(self._connection, physical)
+        after = count_records(self._connection, place.physical, place.shard_key)
         if not before == seen == after:
             message = (
                 f"{name} changed while it was read: {before} records before, {after} after, {seen} read; "
@@ -161,12 +184,41 @@ def server_info(connection: Connection) -> EngineInfo:
 def describe_collection(
     connection: Connection, inventory: Inventory, own: str, physical: str
 ) -> CollectionDescription:
-    """Describe a collection that the server calls `physical` and users call `own`."""
+    """Describe a collection that the server calls `physical` and users call `own`, with all its records."""
     info = read_info(connection, physical)
+    keys = shard_keys_of(connection, physical, info)
+    return _description(connection, inventory, Place(own, own, physical), info, keys)
+
+
+def describe_place(connection: Connection, inventory: Inventory, place: Place) -> CollectionDescription:
+    """Describe the records of one place.
+
+    Raises:
+        NotFoundError: There is no such shard key, or the collection has keys and none is named.
+    """
+    info = read_info(connection, place.physical)
+    keys = shard_keys_of(connection, place.physical, info)
+    require_key(place, keys)
+    return _description(connection, inventory, place, info, keys)
+
+
+def _description(
+    connection: Connection,
+    inventory: Inventory,
+    place: Place,
+    info: dict[str, Any],
+    keys: dict[ShardKey, int],
+) -> CollectionDescription:
+    count = int(info.get("points_count") or 0)
     return CollectionDescription(
-        name=own,
-        schema=schema_from_info(info, f"the collection {own!r}"),
-        aliases=inventory.aliases(physical),
-        record_count=int(info.get("points_count") or 0),
+        name=place.name,
+        schema=schema_from_info(info, f"the collection {place.name!r}", keys),
+        aliases=inventory.aliases(place.physical),
+        record_count=count_records(connection, place.physical, place.shard_key) if keys else count,
         consistency=CONSISTENCY,
     )
+
+
+def shard_keys_of(connection: Connection, physical: str, info: dict[str, Any]) -> dict[ShardKey, int]:
+    """Return the custom shard keys of a collection, and how many shards each has; none as a rule."""
+    return read_shard_keys(connection, physical) if is_custom(info) else {}

@@ -26,9 +26,10 @@ import pyarrow as pa
 
 from recollect.engines.qdrant.connection import PATIENCE_S, Connection, collection_path
 from recollect.engines.qdrant.creation import Creation
-from recollect.engines.qdrant.inventory import final_name, read_inventory
+from recollect.engines.qdrant.inventory import Inventory, final_name, read_inventory
 from recollect.engines.qdrant.library import qdrant_library
-from recollect.engines.qdrant.readiness import count_records, read_info
+from recollect.engines.qdrant.place import ShardKey, read_shard_keys
+from recollect.engines.qdrant.readiness import count_records, read_info, select_shard_key
 from recollect.engines.qdrant.scroll import Scroll
 from recollect.engines.qdrant.writing import PointWriter, request_slices
 from recollect.errors import ConflictError, NotFoundError, RecollectError, UnavailableError
@@ -40,8 +41,28 @@ REQUESTS_MAX = 4
 COUNT_DELAYS_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
+class Staging:
+    """What the parts of one staged collection share; without shard keys there is one part.
+
+    Attributes:
+        unswitched: Shard keys whose parts were not told to switch; the last one switches all.
+        switching: All shard keys that are restored.
+        indexing_threshold: To set when a part is loaded.
+        must_stay: The staged collection may be the only copy, or is in place.
+    """
+
+    def __init__(self) -> None:
+        self.unswitched: set[ShardKey | None] = set()
+        self.switching: set[ShardKey | None] = set()
+        self.indexing_threshold: int | None = None
+        self.must_stay = False
+
+
 class QdrantStaged:
-    """A collection being loaded under a name of its own. One thread at a time."""
+    """A collection being loaded under a name of its own, or its part under one shard key.
+
+    One thread at a time.
+    """
 
     def __init__(
         self,
@@ -51,7 +72,14 @@ class QdrantStaged:
         schema: CollectionSchema,
         aliases: tuple[str, ...],
         creation: Creation,
+        *,
+        shard_key: ShardKey | None = None,
+        staging: Staging | None = None,
     ) -> None:
+        self._shard_key = shard_key
+        self._staging = staging or Staging()
+        self._staging.unswitched.add(shard_key)
+        self._staging.switching.add(shard_key)
         self.physical = physical
         self._connection = connection
         self._name = name
@@ -61,8 +89,11 @@ class QdrantStaged:
         self._writer = PointWriter(schema)
         self._pending: deque[tuple[Any, Any]] = deque()
         self._row_count = 0
-        self._indexing_threshold: int | None = None
-        self._must_stay = False
+
+    @property
+    def staging(self) -> Staging:
+        """What the parts of this collection share."""
+        return self._staging
 
     def create(self) -> None:
         """Create the collection and put its indexing off until it is loaded."""
@@ -80,10 +111,38 @@ class QdrantStaged:
                 # The name is new with its ULID: a lost answer to our own first attempt.
 
         self._connection.retry(attempt)
+        for key in self._creation.shard_keys:
+            self._create_key(key)
         optimizers = read_info(self._connection, self.physical)["config"]["optimizer_config"]
-        self._indexing_threshold = optimizers.get("indexing_threshold")
-        if self._indexing_threshold:
+        self._staging.indexing_threshold = optimizers.get("indexing_threshold")
+        if self._staging.indexing_threshold:
             self._patch({"optimizers_config": {"indexing_threshold": 0}})
+
+    def part(self, schema: CollectionSchema, shard_key: ShardKey) -> QdrantStaged:
+        """Return the part of the same staged collection under another shard key."""
+        return QdrantStaged(
+            self._connection,
+            self._name,
+            self.physical,
+            schema,
+            self._aliases,
+            self._creation,
+            shard_key=shard_key,
+            staging=self._staging,
+        )
+
+    def _create_key(self, key: dict[str, Any]) -> None:
+        """Create a shard key; one that is there already comes from a lost answer."""
+        if key["shard_key"] in read_shard_keys(self._connection, self.physical):
+            return
+        path = collection_path(self.physical, "/shards")
+        action = f"creating the shard key {key['shard_key']!r} of {self.physical!r}"
+
+        def attempt() -> None:
+            if key["shard_key"] not in read_shard_keys(self._connection, self.physical):
+                self._connection.rest("PUT", path, key, action=action, timeout_s=PATIENCE_S)
+
+        self._connection.retry(attempt)
 
     def write(self, records: pa.RecordBatch) -> None:
         """Send records; some may still be under way when this returns.
@@ -94,11 +153,13 @@ class QdrantStaged:
         """
         for part in request_slices(records):
             request = qdrant_library().message("UpsertPoints")(collection_name=self.physical, wait=True)
+            select_shard_key(request, self._shard_key)
             leftover = self._writer.fill(part, request)
             if request.points:
                 self._pending.append((request, self._connection.begin("Upsert", request)))
             if leftover:
-                self._call("PUT", "/points?wait=true", {"points": leftover}, "writing records to")
+                body = {"points": leftover, "shard_key": self._shard_key}
+                self._call("PUT", "/points?wait=true", body, "writing records to")
             while len(self._pending) >= REQUESTS_MAX:
                 self._settle()
         self._row_count += records.num_rows
@@ -113,16 +174,16 @@ class QdrantStaged:
             self._settle()
         for index in self._creation.indexes:
             self._call("PUT", "/index?wait=true", index, "creating a payload index of")
-        if self._indexing_threshold:
-            self._patch({"optimizers_config": {"indexing_threshold": self._indexing_threshold}})
+        if self._staging.indexing_threshold:
+            self._patch({"optimizers_config": {"indexing_threshold": self._staging.indexing_threshold}})
         if self._creation.params:
             self._patch({"params": self._creation.params})
-        found = count_records(self._connection, self.physical)
+        found = count_records(self._connection, self.physical, self._shard_key)
         for delay_s in COUNT_DELAYS_S:
             if found == self._row_count:
                 return
             self._connection.clock.sleep(delay_s)
-            found = count_records(self._connection, self.physical)
+            found = count_records(self._connection, self.physical, self._shard_key)
         if found != self._row_count:
             raise UnavailableError(
                 f"{self.physical!r} on {self._connection.address.url} holds {found} records after "
@@ -132,26 +193,39 @@ class QdrantStaged:
 
     def scan(self, *, batch_rows: int) -> Iterator[pa.RecordBatch]:
         """Read back what the server holds now, ascending by key."""
-        yield from Scroll(self._connection, self.physical, self._schema, batch_rows=batch_rows).batches()
+        yield from Scroll(
+            self._connection,
+            self.physical,
+            self._schema,
+            batch_rows=batch_rows,
+            shard_key=self._shard_key,
+        ).batches()
 
     def switch(self) -> None:
         """Put the collection into place; see the top of this module for what a crash leaves.
 
+        With shard keys, the last part that is told to switches all of them at once.
+
         Raises:
             UnavailableError: The server went away; the message says what stands where.
+            ConflictError: What is replaced has records under other shard keys; nothing was changed.
         """
+        self._staging.unswitched.discard(self._shard_key)
+        if self._staging.unswitched:
+            return
         if self._creation.guards:
             self._patch(self._creation.guards)
         inventory = read_inventory(self._connection)
+        self._require_all_keys(inventory)
         before = inventory.targets.get(self._name)
         # Only collections that a restore made are ours to delete; another one behind an alias stays,
         # with its other aliases.
         replaced = before if before is not None and final_name(before) is not None else None
         if self._name in inventory.physical:
-            self._must_stay = True  # from here on it may be the only copy
+            self._staging.must_stay = True  # from here on it may be the only copy
             self._delete(self._name)
         self._lead_to_us([alias for alias, to in inventory.targets.items() if to == replaced])
-        self._must_stay = True
+        self._staging.must_stay = True
         if replaced is not None:
             self._delete(replaced)
 
@@ -159,8 +233,22 @@ class QdrantStaged:
         """Drop the staged collection; once it may be the only copy, or is in place, do nothing."""
         while self._pending:
             self._pending.popleft()[1].cancel()
-        if not self._must_stay:
+        if not self._staging.must_stay:
             self._delete(self.physical)
+
+    def _require_all_keys(self, inventory: Inventory) -> None:
+        """Make sure that no records under a shard key are replaced by nothing."""
+        found = inventory.resolve(self._name)
+        if found is None or None in self._staging.switching:
+            return
+        for key in read_shard_keys(self._connection, found[1]).keys() - self._staging.switching:
+            count = count_records(self._connection, found[1], key)
+            if count:
+                raise ConflictError(
+                    f"the collection {self._name!r} on {self._connection.address.url} holds {count} records "
+                    f"under the shard key {key!r}, which is not restored and would be lost",
+                    f"restore that key too, or under another name (--collection {self._name}:NEWNAME)",
+                )
 
     def _settle(self) -> None:
         """Wait for the oldest request; send it again if it failed, which is harmless: ids are the same."""
@@ -185,10 +273,10 @@ class QdrantStaged:
             self._send("POST", "/collections/aliases", {"actions": actions}, action)
         except UnavailableError as error:
             # Nobody knows whether it was done, or will be: the collection must not be dropped now.
-            self._must_stay = True
+            self._staging.must_stay = True
             raise self._unfinished(error) from error
         except RecollectError as error:
-            if self._must_stay:
+            if self._staging.must_stay:
                 raise self._unfinished(error) from error
             raise
 

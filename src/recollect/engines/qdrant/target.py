@@ -15,8 +15,16 @@ from recollect.engines.qdrant.connection import Connection, collection_path
 from recollect.engines.qdrant.creation import plan_creation
 from recollect.engines.qdrant.inventory import NAME_LENGTH_MAX, Inventory, read_inventory, staged_name
 from recollect.engines.qdrant.live import QdrantLive
+from recollect.engines.qdrant.place import locate, shards_of, split_name
+from recollect.engines.qdrant.readiness import read_info
 from recollect.engines.qdrant.searching import QdrantSearcher, wait_until_indexed
-from recollect.engines.qdrant.source import CAPABILITIES, describe_collection, server_info
+from recollect.engines.qdrant.source import (
+    CAPABILITIES,
+    describe_collection,
+    describe_place,
+    server_info,
+    shard_keys_of,
+)
 from recollect.engines.qdrant.staged import QdrantStaged
 from recollect.errors import ConflictError, RequestError
 from recollect.values.schema import CollectionSchema
@@ -36,6 +44,7 @@ class QdrantTarget:
         address, api_key = parse_address(url, secrets)
         self._connection = Connection(address, api_key, clock)
         self._new_id = new_id
+        self._parts: dict[str, QdrantStaged] = {}
 
     @property
     def capabilities(self) -> Capabilities:
@@ -49,8 +58,16 @@ class QdrantTarget:
     def find(self, name: str) -> CollectionDescription | None:
         """Describe the collection or alias of this name; None if there is none."""
         inventory = read_inventory(self._connection)
-        found = inventory.resolve(name)
-        return None if found is None else describe_collection(self._connection, inventory, *found)
+        place = locate(inventory, name)
+        if place is None:
+            return None
+        info = read_info(self._connection, place.physical)
+        keys = shard_keys_of(self._connection, place.physical, info)
+        if place.shard_key in shards_of(keys):
+            return describe_place(self._connection, inventory, place)
+        if keys and place.shard_key is not None:
+            return None  # a key that it lacks: nothing is there; `switch` looks after the others
+        return describe_collection(self._connection, inventory, place.collection, place.physical)
 
     def check_schema(self, schema: CollectionSchema) -> None:
         """Raise UnsupportedError, saying which part, if Qdrant cannot hold such a collection."""
@@ -63,10 +80,16 @@ class QdrantTarget:
     def stage(self, name: str, schema: CollectionSchema, aliases: tuple[str, ...]) -> QdrantStaged:
         """Create an empty collection `<name>.recollect-<ulid>`.
 
+        Parts under shard keys (`NAME/KEY`) that are staged one after another become one collection.
+
         Raises:
             ConflictError: An alias is another collection's name, or leads to another collection.
             RequestError: The name is too long; UnsupportedError: Qdrant has no such collection.
         """
+        name, shard_key = split_name(name)
+        shared = self._parts.get(name)
+        if shard_key is not None and shared is not None and shard_key not in shared.staging.switching:
+            return shared.part(schema, shard_key)
         physical = staged_name(name, self._new_id())
         if len(physical) > NAME_LENGTH_MAX:
             raise RequestError(
@@ -76,8 +99,12 @@ class QdrantTarget:
             )
         creation = plan_creation(schema)
         check_aliases(read_inventory(self._connection), name, aliases)
-        staged = QdrantStaged(self._connection, name, physical, schema, aliases, creation)
+        staged = QdrantStaged(
+            self._connection, name, physical, schema, aliases, creation, shard_key=shard_key
+        )
         staged.create()
+        if shard_key is not None:
+            self._parts[name] = staged
         return staged
 
     @contextmanager

@@ -13,13 +13,14 @@ from recollect.clock import Clock
 from recollect.engines.base import CollectionDescription, FileKeeper
 from recollect.engines.qdrant.address import Capture
 from recollect.engines.qdrant.capture.access import Access
-from recollect.engines.qdrant.capture.cluster import Nodes, find_nodes, find_shards, spread
+from recollect.engines.qdrant.capture.cluster import Nodes, ShardLayout, find_nodes, find_shards, spread
 from recollect.engines.qdrant.capture.held import HeldCollection, hold_shards, open_shards
 from recollect.engines.qdrant.capture.reader import OpenShard
 from recollect.engines.qdrant.capture.receive import StreamLimits
 from recollect.engines.qdrant.capture.shard import ShardCapture
 from recollect.engines.qdrant.capture.spool import Spool
-from recollect.engines.qdrant.source import CONSISTENCY, QdrantView, describe_collection
+from recollect.engines.qdrant.place import Place
+from recollect.engines.qdrant.source import CONSISTENCY, QdrantView, describe_place
 from recollect.errors import (
     AccessError,
     IntegrityError,
@@ -108,18 +109,19 @@ class CaptureView:
             NotFoundError: There is no such collection.
             UnsupportedError: `keeper` was given, or snapshots were asked for, and they cannot be had.
         """
-        own, physical = self._view.names_of(name)
+        place = self._view.place_of(name)
+        own = place.name
         with ExitStack() as stack:
             held = None
             try:
-                held = stack.enter_context(self._shards(own, physical, keeper, anew=anew))
+                held = stack.enter_context(self._shards(place, keeper, anew=anew))
             except _PASSABLE as error:
                 if self._mode == "snapshot" or keeper is not None:
                     raise
                 self._tell(own, error)
             if held is None:
                 described = self._view.describe(name)
-                yield msgspec.structs.replace(described, shards=self._scrolled_shards(physical))
+                yield msgspec.structs.replace(described, shards=self._scrolled_shards(place))
                 return
             self._held[own] = held
             stack.callback(self._held.pop, own)
@@ -127,7 +129,7 @@ class CaptureView:
 
     def scan(self, name: str, *, batch_rows: int) -> Iterator[pa.RecordBatch]:
         """Yield all records, ascending by key; of a collection that is not held, it is held for that."""
-        own, _ = self._view.names_of(name)
+        own = self._view.place_of(name).name
         if own in self._held:
             yield from self._held[own].scan(batch_rows=batch_rows)
             return
@@ -163,17 +165,17 @@ class CaptureView:
         return self._held[name].fetch(keys)
 
     @contextmanager
-    def _shards(
-        self, own: str, physical: str, keeper: FileKeeper | None, *, anew: bool
-    ) -> Iterator[HeldCollection]:
+    def _shards(self, place: Place, keeper: FileKeeper | None, *, anew: bool) -> Iterator[HeldCollection]:
         connection = self._view.connection
         nodes = self._find_nodes()
-        layouts = find_shards(connection, physical, is_cluster=nodes.peer_ids != (0,))
-        described = describe_collection(connection, self._view.inventory, own, physical)
+        layouts = _under(place, find_shards(connection, place.physical, is_cluster=nodes.peer_ids != (0,)))
+        described = describe_place(connection, self._view.inventory, place)
+        if not layouts:
+            raise UnsupportedError(f"{place.name} has no shards")
         capture = ShardCapture(
             nodes,
             self._spool,
-            collection=physical,
+            collection=place.physical,
             source=connection.address.url,
             limits=self._options.limits,
             clock=self._clock,
@@ -197,10 +199,10 @@ class CaptureView:
                     shard.kept.forget()
                 raise
 
-    def _scrolled_shards(self, physical: str) -> tuple[ShardEntry, ...]:
+    def _scrolled_shards(self, place: Place) -> tuple[ShardEntry, ...]:
         """Say of each shard that it is scrolled, where the server tells which there are."""
         try:
-            layouts = find_shards(self._view.connection, physical, is_cluster=False)
+            layouts = _under(place, find_shards(self._view.connection, place.physical, is_cluster=False))
         except RecollectError:
             return ()
         return tuple(
@@ -221,3 +223,8 @@ class CaptureView:
     def _tell(self, own: str, error: RecollectError) -> None:
         message = f"{own} is read by scrolling, without one instant for all records ({CONSISTENCY}): {error}"
         self._on_event(Note(message=f"{message} ({error.next_step})" if error.next_step else message))
+
+
+def _under(place: Place, layouts: list[ShardLayout]) -> list[ShardLayout]:
+    """Return the shards that hold a place's records."""
+    return [layout for layout in layouts if place.shard_key is None or layout.shard_key == place.shard_key]
