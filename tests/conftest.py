@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# A run is the same every time; `--hypothesis-profile=explore` looks for new examples.
-settings.register_profile("repeatable", deadline=None, derandomize=True)
+# A run is the same every time, however slow the machine; `--hypothesis-profile=explore` looks further.
+settings.register_profile(
+    "repeatable", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.register_profile("explore", deadline=None, max_examples=1000, print_blob=True)
 settings.load_profile("repeatable")
 

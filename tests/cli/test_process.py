@@ -52,13 +52,22 @@ def test_exit_codes_reach_the_shell(tmp_path: Path) -> None:
     assert call(tmp_path).returncode == 0
 
 
+# Tests that run in the background inherit "ignore interrupts", and so would what they start.
+INTERRUPTIBLE = (
+    sys.executable,
+    "-c",
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL);"
+    "os.execv(sys.argv[1], sys.argv[1:])",
+)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_with_130_and_says_what_is_safe(tmp_path: Path, number: signal.Signals) -> None:
     """The settings' command stands for any long wait; it tells when it has begun."""
     marker = tmp_path / "begun"
     command = f"sh -c 'touch {marker}; exec sleep {DEADLINE_S}'"
     process = subprocess.Popen(
-        [*PROGRAM, "backup", "memory:x", "--json"],
+        [*INTERRUPTIBLE, *PROGRAM, "backup", "memory:x", "--json"],
         env=environment(tmp_path, RECOLLECT_REPOSITORY_COMMAND=command),
         stderr=subprocess.PIPE,
         text=True,

@@ -31,7 +31,7 @@ def executor() -> Iterator[Executor]:
         yield threads
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def small_segments() -> Iterator[None]:
     """Cut segments after 5 rows and row groups after 2."""
     with pytest.MonkeyPatch.context() as patch:

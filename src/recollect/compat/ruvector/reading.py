@@ -190,9 +190,9 @@ def merge(
             if block.kind == REMOVED:
                 news.update(block.keys)
             elif block.kind == TOUCHED:
-                for key, metadata in zip(block.keys, block.metadata, strict=True):
-                    if key not in decided:
-                        waiting.setdefault(key, metadata)
+                pairs = zip(block.keys, block.metadata, strict=True)
+                for key, metadata in (pair for pair in pairs if pair[0] not in decided):
+                    waiting.setdefault(key, metadata)
             else:
                 assert matrix is not None, "read_rows gives SET blocks their vectors"
                 yield _select(block, matrix, decided, waiting, first_row=row if is_full else -1)
