@@ -28,6 +28,7 @@ from recollect.database import Database, DatabaseOptions, VectorOptions
 
 LOAD_ROWS = 10_000
 CHURNS = (0.0, 0.001, 0.01, 0.1)
+IDLE_SHARE = 0.9
 GZIP_SAMPLE_BYTES = 64 << 20  # Python's gzip is slow; its speed and ratio do not depend on how much it gets
 
 
@@ -156,14 +157,13 @@ async def _incrementals(
         create = manager.create_incremental_snapshot
         taken = await _timed(partial(create, database, f"churn-{churn}", base.id))
         last = taken.result
-        changed = (
-            last.metadata["added_or_changed"] + last.metadata["metadata_changed"] + last.metadata["removed"]
-        )
+        counts = [last.metadata[name] for name in ("added_or_changed", "metadata_changed", "removed")]
+        changed = sum(counts)
         each = last.size_bytes / changed if changed else 0
+        took, size = f"{taken.wall_s:.2f} | {taken.cpu_s:.2f}", last.size_bytes
+        share, part = 100 * changed / options.records, 100 * size / base.size_bytes
         print(
-            f"| {changed} records ({100 * changed / options.records:.1f} %) | {taken.wall_s:.2f} | "
-            f"{taken.cpu_s:.2f} | {last.size_bytes} | {100 * last.size_bytes / base.size_bytes:.2f} % | {each:.0f} |",
-            flush=True,
+            f"| {changed} records ({share:.1f} %) | {took} | {size} | {part:.2f} % | {each:.0f} |", flush=True
         )
     return last
 
@@ -205,6 +205,21 @@ class Taken:
     result: Any
 
 
+def _wait_for_quiet() -> None:
+    """Wait until other programs leave the processor alone for a moment, a minute at most."""
+    for _ in range(240):
+        before = _processor_times()
+        time.sleep(0.25)
+        idle, all_of_it = (new - old for new, old in zip(_processor_times(), before, strict=True))
+        if idle >= IDLE_SHARE * all_of_it:
+            return
+
+
+def _processor_times() -> tuple[int, int]:
+    times = [int(number) for number in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+    return times[3], sum(times)
+
+
 async def _timed(work: Callable[[], Awaitable[Any]]) -> Taken:
     late = 0.0
 
@@ -215,6 +230,7 @@ async def _timed(work: Callable[[], Awaitable[Any]]) -> Taken:
             await asyncio.sleep(0.001)
             late = max(late, time.perf_counter() - started - 0.001)
 
+    await asyncio.to_thread(_wait_for_quiet)
     watcher = asyncio.create_task(watch())
     await asyncio.sleep(0.01)
     started, cpu = time.perf_counter(), time.process_time()
