@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # A run is the same every time, however slow the machine; `--hypothesis-profile=explore` looks further.
-# Whole collections are large examples: Hypothesis drops those that outgrow its buffer, which is no fault here.
+# Whole collections are large examples: Hypothesis drops those that outgrow its buffer: no fault here.
 NO_FAULTS = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
 settings.register_profile("repeatable", deadline=None, derandomize=True, suppress_health_check=NO_FAULTS)
 settings.register_profile("explore", deadline=None, max_examples=1000, print_blob=True)

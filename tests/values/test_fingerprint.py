@@ -113,10 +113,14 @@ def test_a_delta_updates_it_without_reading_the_rest(found: list[Row], data: st.
 @settings(max_examples=60)
 @given(rows(EVERY_VECTOR), rows(EVERY_VECTOR))
 def test_records_that_differ_have_different_fingerprints(left: Row, right: Row) -> None:
-    records = [build_records(EVERY_VECTOR, [row]) for row in (left, right)]
-    same = digest_records(records[0], EVERY_VECTOR).equals(digest_records(records[1], EVERY_VECTOR))
+    # By digests, not by values: to Arrow, a NaN differs from itself.
+    names = ["key", *columns.digest_columns(EVERY_VECTOR)]
+    first, second = (
+        digest_records(build_records(EVERY_VECTOR, [row]), EVERY_VECTOR).select(names)
+        for row in (left, right)
+    )
 
-    assert (of_rows([left]) == of_rows([right])) == same
+    assert (of_rows([left]) == of_rows([right])) == first.equals(second)
 
 
 @pytest.mark.parametrize(
