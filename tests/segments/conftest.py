@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from recollect.repository.repository import Repository, create_repository
-from recollect.segments import writer
+from recollect.segments import reader, writer
 from recollect.storage.memory import MemoryStore
 from recollect.values import batch as columns
 
@@ -33,8 +33,9 @@ def executor() -> Iterator[Executor]:
 
 @pytest.fixture(scope="module")
 def small_segments() -> Iterator[None]:
-    """Cut segments after 5 rows and row groups after 2."""
+    """Cut segments after 5 rows, row groups after 2, and what a reader yields after 2 as well."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(writer, "SEGMENT_ROWS_MAX", 5)
         patch.setattr(columns, "BATCH_ROWS", 2)
+        patch.setattr(reader, "PART_BYTES", 32)
         yield

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recollect.errors import StorageFullError
 from recollect.policy.compaction import CompactionLimits
 from recollect.repository.repository import Repository
+from recollect.segments import reader
 from recollect.segments.compact import compact_runs
 from recollect.segments.compare import Comparison, changes_between, changes_from_feed, tombstones
 from recollect.segments.reader import RunsReader
@@ -315,6 +319,32 @@ def test_the_same_history_gives_the_same_objects(new_repository: NewRepository, 
         stores.append({item.key for item in written.repository.list_objects()})
 
     assert stores[0] == stores[1]
+
+
+def test_indexes_that_are_too_large_for_memory_are_read_from_temporary_files(
+    new_repository: NewRepository, executor: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    written = History(new_repository(), executor)
+    written.record([FULL, *(Row(id=each) for each in range(9, 30))])
+    written.record([FULL, *(Row(id=each, payload={"a": each}) for each in range(9, 40, 3))])
+    held = written.state()
+    monkeypatch.setattr(reader, "INDEX_BYTES_MAX", 0)
+
+    assert written.state() == held
+    assert list(tmp_path.iterdir()) == [], "the files have no name that a crash could leave"
+
+
+def test_a_full_temporary_directory_is_reported(
+    new_repository: NewRepository, executor: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = History(new_repository(), executor)
+    written.record([FULL])
+    monkeypatch.setattr(reader, "INDEX_BYTES_MAX", 0)
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", lambda **_: Path("/dev/full").open("wb"))  # noqa: SIM115
+
+    with pytest.raises(StorageFullError, match="No space left"):
+        written.state()
 
 
 def test_a_scan_that_hands_out_a_record_twice_is_noticed(

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recollect.errors import IntegrityError, StorageFullError
+from recollect.segments import sort
 from recollect.segments.sort import sorted_by_key
 from recollect.testing.model import state_of
 from recollect.testing.records import Row, build_records
@@ -62,6 +63,20 @@ def test_a_record_that_comes_twice_is_refused(spill_bytes: int, batch_rows: int,
 
     with pytest.raises(IntegrityError, match="twice"):
         list(sorted_by_key(in_batches(batch, list(range(7)), [batch_rows]), spill_bytes=spill_bytes))
+
+
+def test_more_runs_than_are_merged_at_once_become_longer_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sort, "FAN_IN_MAX", 3)
+    ids: list[RecordId] = [each * 7919 % 100 for each in range(100)]
+    batch = pa.RecordBatch.from_arrays([encode_keys(ids)], names=[columns.KEY])
+    before = len(list(Path("/proc/self/fd").iterdir()))
+
+    stream = sorted_by_key(in_batches(batch, list(range(100)), [1]), spill_bytes=1)
+    first = next(stream)
+
+    assert len(list(Path("/proc/self/fd").iterdir())) - before <= 3 * 4, "files of merged runs are closed"
+    found = [key for part in (first, *stream) for key in part.column(columns.KEY).to_pylist()]
+    assert found == encode_keys(list(range(100))).to_pylist()
 
 
 def test_nothing_stays_in_the_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,7 +115,7 @@ class SegmentReader:
         return int(self._first_rows[-1])
 
     def read_index(self) -> Iterator[pa.RecordBatch]:
-        """Yield keys, ops, positions, digests and stored flags, a row group (8,192 rows) at a time.
+        """Yield keys, ops, positions, digests and stored flags, a row group (8,192 rows at most) at a time.
 
         Reads neither payloads nor vectors.
         """
@@ -134,7 +134,7 @@ class SegmentReader:
         return self._read_columns(start, count, self._index_names())
 
     def read_changes(self) -> Iterator[pa.RecordBatch]:
-        """Yield all changes in `values.batch.change_schema`, a row group (8,192 rows) at a time."""
+        """Yield all changes in `values.batch.change_schema`, a row group (8,192 rows at most) at a time."""
         for start, end in zip(self._first_rows, self._first_rows[1:], strict=False):
             yield self.read_change_rows(int(start), int(end - start))
 

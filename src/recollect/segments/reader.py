@@ -22,6 +22,10 @@ from recollect.values.schema import CollectionSchema, VectorSpec
 from recollect.values.snapshot import Run
 
 NO_ROW = -1
+INDEX_BYTES_MAX = 64 * 1024 * 1024
+"""Bytes of all open indexes that are held in memory; the rest goes to temporary files."""
+PART_BYTES = 16 * 1024 * 1024
+"""Vectors of a batch that a reader yields, about."""
 
 
 class RunsReader:
@@ -72,11 +76,15 @@ class RunsReader:
             present = [
                 (reader, batch) for reader, batch in zip(readers, window, strict=True) if batch is not None
             ]
-            yield _merge_window(present, self._schema, target)
+            yield from _merge_window(present, self._schema, target)
 
     def _readers(self) -> list[RunReader]:
         """Return one reader a run, newest first: the order in which they win."""
-        return [RunReader(self._repository, self._schema, run) for run in reversed(self.runs)]
+        share = INDEX_BYTES_MAX // max(1, len(self.runs))
+        return [
+            RunReader(self._repository, self._schema, run, held_bytes_max=share)
+            for run in reversed(self.runs)
+        ]
 
 
 def _newest_live(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
@@ -95,20 +103,39 @@ def _is_upsert(batch: pa.RecordBatch) -> npt.NDArray[np.bool_]:
 
 def _merge_window(
     present: list[tuple[RunReader, pa.RecordBatch]], schema: CollectionSchema, target: pa.Schema
-) -> pa.RecordBatch:
+) -> Iterator[pa.RecordBatch]:
+    """Merge a window; its values are fetched a part at a time, since many runs make a wide window."""
     batches = [batch for _, batch in present]
     groups = Groups(batches)
     joined = pa.concat_batches(batches)
-    newest = joined if len(batches) == 1 else joined.take(pa.array(groups.newest))
-    arrays = {name: newest.column(name) for name in columns.index_schema(schema).names}
+    newest = joined.select(columns.index_schema(schema).names)
+    if len(batches) > 1:
+        newest = newest.take(pa.array(groups.newest))
     stored = joined.column(columns.PAYLOAD).is_valid().to_numpy(zero_copy_only=False)
-    rows = _present_only(groups.first_where(stored), newest, joined, columns.PAYLOAD_DIGEST)
-    arrays[columns.PAYLOAD] = _take_or_null(joined.column(columns.PAYLOAD), rows)
+    rows = {
+        columns.PAYLOAD: _present_only(groups.first_where(stored), newest, joined, columns.PAYLOAD_DIGEST)
+    }
     for spec in schema.vectors:
-        rows = groups.first_where(RunReader.stored(joined, spec))
-        rows = _present_only(rows, newest, joined, columns.vector_digest_column(spec.name))
-        arrays[columns.vector_column(spec.name)] = _gather(present, rows, spec)
-    return pa.RecordBatch.from_arrays([arrays[name] for name in target.names], schema=target)
+        found = groups.first_where(RunReader.stored(joined, spec))
+        digest_column = columns.vector_digest_column(spec.name)
+        rows[columns.vector_column(spec.name)] = _present_only(found, newest, joined, digest_column)
+    step = _part_rows(schema)
+    for start in range(0, newest.num_rows, step):
+        part = newest.slice(start, step)
+        arrays = {name: part.column(name) for name in part.schema.names}
+        wanted = rows[columns.PAYLOAD][start : start + step]
+        arrays[columns.PAYLOAD] = _take_or_null(joined.column(columns.PAYLOAD), wanted)
+        for spec in schema.vectors:
+            name = columns.vector_column(spec.name)
+            arrays[name] = _gather(present, rows[name][start : start + step], spec)
+        yield pa.RecordBatch.from_arrays([arrays[name] for name in target.names], schema=target)
+
+
+def _part_rows(schema: CollectionSchema) -> int:
+    """Return how many records' vectors take about `PART_BYTES`; sparse and multi-vectors count as one row."""
+    dense = (spec for spec in schema.vectors if spec.kind != "sparse")
+    row_bytes = sum(spec.dimension * columns.numpy_datatype(spec).itemsize for spec in dense)
+    return min(columns.BATCH_ROWS, max(1, PART_BYTES // max(1, row_bytes)))
 
 
 def _present_only(

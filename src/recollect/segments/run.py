@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from recollect.codec.index_file import vector_stored_column
+from recollect.codec.index_file import IndexSource, vector_stored_column
 from recollect.codec.segment import SegmentReader
 from recollect.codec.vector_column import VectorColumnReader
 from recollect.repository.repository import Repository
+from recollect.segments.spool import spooled
 from recollect.values import batch as columns
 from recollect.values.schema import CollectionSchema, VectorSpec
 from recollect.values.snapshot import Run, SegmentRef
@@ -21,17 +22,21 @@ ROW = "row"
 SEGMENT = "segment"
 """Column of `rows`: the segment's number within its run; one value throughout a batch."""
 
-OPEN_SEGMENTS_MAX = 2
-"""A merge window lies in one segment of a run; the one before may still be asked for."""
-
 
 class RunReader:
-    """One run of a collection. One thread at a time."""
+    """One run of a collection. One thread at a time.
 
-    def __init__(self, repository: Repository, schema: CollectionSchema, run: Run) -> None:
+    Args:
+        held_bytes_max: An index that is larger is kept in a temporary file while it is read.
+    """
+
+    def __init__(
+        self, repository: Repository, schema: CollectionSchema, run: Run, *, held_bytes_max: int
+    ) -> None:
         self._repository = repository
         self._schema = schema
         self._run = run
+        self._held_bytes_max = held_bytes_max
         self._open: dict[int, SegmentReader] = {}
 
     def index(self) -> Iterator[pa.RecordBatch]:
@@ -43,14 +48,15 @@ class RunReader:
                 yield pa.RecordBatch.from_arrays(arrays, schema=target)
 
     def rows(self) -> Iterator[pa.RecordBatch]:
-        """Yield index rows with payloads, stored flags, `ROW` and `SEGMENT`; no vectors."""
+        """Yield index rows with payloads, stored flags, `ROW` and `SEGMENT`; no vectors.
+
+        One segment is open at a time: that of the batch that came last.
+        """
         for number, segment in enumerate(self._run):
-            reader = self._reader(segment)
-            self._open[number] = reader
-            while len(self._open) > OPEN_SEGMENTS_MAX:
-                self._open.pop(min(self._open))
+            self._open.clear()
+            self._open[number] = self._reader(segment)
             first = 0
-            for batch in reader.read_rows():
+            for batch in self._open[number].read_rows():
                 count = batch.num_rows
                 rows = pa.array(np.arange(first, first + count, dtype=np.int64))
                 numbers = pa.array(np.full(count, number, dtype=np.int32))
@@ -58,7 +64,7 @@ class RunReader:
                 first += count
 
     def vectors(self, batch: pa.RecordBatch, spec: VectorSpec, rows: npt.NDArray[np.int64]) -> pa.Array:
-        """Fetch vectors of rows of a batch that `rows` yielded; all must store one.
+        """Fetch vectors of rows of the batch that `rows` yielded last; all must store one.
 
         Shapes: rows (k,) int64, values of the `ROW` column, strictly ascending → k values.
         """
@@ -84,4 +90,9 @@ class RunReader:
 
             return VectorColumnReader(read, reference.byte_size, self._schema.vector(name))
 
-        return SegmentReader(self._repository.get_object(segment.index), self._schema, open_vector)
+        return SegmentReader(self._index_of(segment), self._schema, open_vector)
+
+    def _index_of(self, segment: SegmentRef) -> IndexSource:
+        """Read an index whole, because only its digest covers every byte of it."""
+        data = self._repository.get_object(segment.index)
+        return data if len(data) <= self._held_bytes_max else spooled(data)

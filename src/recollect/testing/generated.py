@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,11 +27,13 @@ PAYLOAD_BYTES = 200
 
 
 class GeneratedSource:
-    """`record_count` records with unit vectors and JSON payloads, in key order.
+    """`record_count` records with unit vectors and JSON payloads.
 
     Args:
         generation: Which state of the collection: between two generations, `changed_share` of the
             records get another vector; the keys stay.
+        payload_bytes: Size of each payload, about.
+        order: "ascending" by key; "blocks" hands out the last block first and promises no order.
     """
 
     def __init__(
@@ -41,17 +44,21 @@ class GeneratedSource:
         seed: int = 0,
         generation: int = 0,
         changed_share: float = 0.01,
+        payload_bytes: int = PAYLOAD_BYTES,
+        order: Literal["ascending", "blocks"] = "ascending",
     ) -> None:
         self._record_count = record_count
         self._seed = seed
         self._generation = generation
         self._changed_share = changed_share
+        self._payload_bytes = payload_bytes
+        self._is_ordered = order == "ascending"
         self._schema = CollectionSchema(vectors=(VectorSpec(name="", dimension=dimension, metric="cosine"),))
 
     @property
     def capabilities(self) -> Capabilities:
-        """Generated records never change under a hold, and come in order."""
-        return Capabilities(point_in_time=True, ordered_scan=True)
+        """Generated records never change under a hold, and come in order unless told otherwise."""
+        return Capabilities(point_in_time=True, ordered_scan=self._is_ordered)
 
     def info(self) -> EngineInfo:
         """Identify the source; all generations are states of one."""
@@ -76,9 +83,10 @@ class GeneratedSource:
         return CollectionDescription(name=name, schema=self._schema, record_count=self._record_count)
 
     def scan(self, name: str, *, batch_rows: int) -> Iterator[pa.RecordBatch]:
-        """Make all records, ascending by key."""
+        """Make all records, a block at a time."""
         self.describe(name)
-        for start in range(0, self._record_count, BLOCK_ROWS):
+        starts = range(0, self._record_count, BLOCK_ROWS)
+        for start in starts if self._is_ordered else reversed(starts):
             count = min(BLOCK_ROWS, self._record_count - start)
             yield from columns.rebatch(iter([self._block(start, count)]), rows_max=batch_rows)
 
@@ -89,7 +97,8 @@ class GeneratedSource:
             pa.array(self._vectors(start, count).reshape(-1)),
             type=target.field(columns.vector_column("")).type,
         )
-        payloads = pa.array([_payload(number) for number in ids.tolist()], type=pa.binary())
+        texts = [_payload(number, self._payload_bytes) for number in ids.tolist()]
+        payloads = pa.array(texts, type=pa.binary())
         arrays = [integer_keys(ids), pa.nulls(count, pa.uint64()), payloads, vectors]
         return pa.RecordBatch.from_arrays(arrays, schema=target)
 
@@ -106,6 +115,6 @@ class GeneratedSource:
         return scaled
 
 
-def _payload(number: int) -> bytes:
+def _payload(number: int, byte_size: int) -> bytes:
     text = f'{{"number":{number},"text":"'
-    return (text + f"record {number} " * (PAYLOAD_BYTES // 12))[: PAYLOAD_BYTES - 2].encode() + b'"}'
+    return (text + f"record {number} " * (byte_size // 12))[: byte_size - 2].encode() + b'"}'
