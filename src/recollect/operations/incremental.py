@@ -76,14 +76,15 @@ def _digested(feed: Iterator[pa.RecordBatch], schema: CollectionSchema) -> Itera
 def _by_version(view: Versioned, name: str, old: RunsReader, on_event: OnEvent) -> Iterator[pa.RecordBatch]:
     """List versions, fetch the records whose version is another, and report vanished keys as deletes."""
     done = 0
+    fetcher = _Fetcher(view, name)
     for before, now in windows([old.index(), view.versions(name)]):
         if now is None:
             assert before is not None, "a window has rows"
             keys = before.column(columns.KEY)
-            yield from _changes(view, name, keys.slice(0, 0), keys)
+            yield from fetcher.changes(keys.slice(0, 0), keys)
             continue
         fresh, gone = _other_versions(before, now)
-        for batch in _changes(view, name, fresh, gone):
+        for batch in fetcher.changes(fresh, gone):
             yield _at_versions(batch, now)
         done += now.num_rows
         on_event(Progress(stage="compare", subject=name, done=done))
@@ -104,21 +105,27 @@ def _other_versions(
     return keys.filter(is_fresh), old_keys.filter(gone)
 
 
-def _changes(
-    view: Versioned, name: str, fresh: pa.BinaryArray, gone: pa.BinaryArray
-) -> Iterator[pa.RecordBatch]:
-    """Yield upserts of fetched records and deletes, ascending by key."""
-    ordered = pa.concat_arrays([fresh, gone])
-    order: npt.NDArray[np.int64] = pc.sort_indices(ordered).to_numpy().astype(np.int64)
-    start, rows = 0, FETCH_ROWS_FIRST
-    while start < len(order):
-        part = order[start : start + rows]
-        start += rows
-        upserts = view.fetch(name, ordered.take(pa.array(part[part < len(fresh)])))
-        deletes = ordered.take(pa.array(part[part >= len(fresh)]))
-        if upserts.num_rows:
-            rows = max(1, min(FETCH_ROWS, FETCH_BYTES * upserts.num_rows // upserts.nbytes))
-        yield _joined(upserts, deletes, ordered.take(pa.array(part)))
+class _Fetcher:
+    """Reads records by key, as many at once as `FETCH_BYTES` hold of those read before."""
+
+    def __init__(self, view: Versioned, name: str) -> None:
+        self._view = view
+        self._name = name
+        self._rows = FETCH_ROWS_FIRST
+
+    def changes(self, fresh: pa.BinaryArray, gone: pa.BinaryArray) -> Iterator[pa.RecordBatch]:
+        """Yield upserts of fetched records and deletes, ascending by key."""
+        ordered = pa.concat_arrays([fresh, gone])
+        order: npt.NDArray[np.int64] = pc.sort_indices(ordered).to_numpy().astype(np.int64)
+        start = 0
+        while start < len(order):
+            part = order[start : start + self._rows]
+            start += len(part)
+            upserts = self._view.fetch(self._name, ordered.take(pa.array(part[part < len(fresh)])))
+            deletes = ordered.take(pa.array(part[part >= len(fresh)]))
+            if upserts.num_rows:
+                self._rows = max(1, min(FETCH_ROWS, FETCH_BYTES * upserts.num_rows // upserts.nbytes))
+            yield _joined(upserts, deletes, ordered.take(pa.array(part)))
 
 
 def _joined(upserts: pa.RecordBatch, deletes: pa.BinaryArray, ordered: pa.BinaryArray) -> pa.RecordBatch:
