@@ -26,6 +26,9 @@ from recollect.values.schema import Metric, VectorSpec
 
 METRICS: dict[Metric, str] = {"cosine": "cos", "dot": "ip", "euclid": "l2sq"}
 _ROWS_AT_ONCE = 256  # a batch of insertions: short enough that other threads get their turn
+_SERIAL_ROWS = 8192
+"""Rows inserted by one thread: while a graph is small, rows inserted at once miss each other's links, and
+some cannot be reached (of 300 rows one or two in most builds; by one thread none in 150 builds)."""
 
 Slots = npt.NDArray[np.int64]
 Commits = npt.NDArray[np.uint64]
@@ -99,7 +102,8 @@ def write_hnsw(path: Path, rows: Rows, spec: VectorSpec, options: VectorOptions)
     for matrix in rows.matrices():
         for first in range(0, len(matrix), _ROWS_AT_ONCE):
             part = matrix[first : first + _ROWS_AT_ONCE]
-            graph.add(np.arange(start, start + len(part), dtype=np.uint64), part)
+            threads = 1 if start < _SERIAL_ROWS else 0
+            graph.add(np.arange(start, start + len(part), dtype=np.uint64), part, threads=threads)
             start += len(part)
     assert start == len(rows), "the matrices hold the rows that were announced"
     try:
