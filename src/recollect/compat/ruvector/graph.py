@@ -23,7 +23,7 @@ from recollect.database.held import HeldVectors
 from recollect.database.options import VectorOptions
 from recollect.database.stores import VectorStore
 from recollect.errors import IntegrityError, MissingDependencyError
-from recollect.storage.files import storage_error
+from recollect.storage.files import storage_error, sync_file
 
 _LOG = logging.getLogger("recollect.ruvector")
 
@@ -131,8 +131,13 @@ class GraphFile:
             self.keys[node] = keys[row]
 
     def finish(self) -> None:
-        """Write everything out; the file is complete."""
-        self._content.flush()
+        """Make the file durable; it is complete."""
+        try:
+            # Not `memmap.flush`: that holds the interpreter's lock until the disk is done.
+            with self.path.open("rb") as file:
+                sync_file(file.fileno())
+        except OSError as error:
+            raise storage_error(error, f"cannot write the index {self.path}") from error
 
 
 def attach_graph(collection: VectorStore, file: GraphFile) -> None:
