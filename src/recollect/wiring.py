@@ -21,6 +21,7 @@ from recollect.engines.qdrant.address import parse_address
 from recollect.engines.qdrant.capture.source import CapturingSource
 from recollect.engines.qdrant.capture.view import CaptureOptions
 from recollect.engines.qdrant.source import QdrantSource
+from recollect.engines.qdrant.staged_files import Scratch
 from recollect.engines.qdrant.target import QdrantTarget
 from recollect.errors import RequestError, UnsupportedError
 from recollect.repository.repository import Repository
@@ -127,6 +128,10 @@ def open_source(
     raise _unknown(url)
 
 
+def _scratch(context: Context) -> Scratch | None:
+    return None if context.spool is None else Scratch(context.spool, context.spool_bytes, context.new_id)
+
+
 def _qdrant_source(url: str, context: Context, on_event: OnEvent) -> Source:
     """Open a server; without a spool, only scrolling can be had."""
     if context.spool is None:
@@ -153,7 +158,13 @@ def open_target(url: str, context: Context) -> Target:
     if scheme == "recollect":
         return open_embedded_target(_database_path(url), url)
     if scheme in _QDRANT_SCHEMES:
-        return QdrantTarget(url, secrets=context.secrets, clock=context.clock, new_id=context.new_id)
+        return QdrantTarget(
+            url,
+            secrets=context.secrets,
+            clock=context.clock,
+            new_id=context.new_id,
+            scratch=_scratch(context),
+        )
     raise _unknown(url)
 
 

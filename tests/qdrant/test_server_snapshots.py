@@ -14,8 +14,8 @@ import pytest
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
+from recollect.engines.qdrant.sparse_tar import SparseTarWriter
 from recollect.testing.qdrant_server import QdrantServer
-from recollect.testing.qdrant_server.sparse_tar import SparseTarWriter
 
 SECOND = datetime(2026, 5, 13, 14, 52, 29, tzinfo=UTC)
 

@@ -13,6 +13,7 @@ from recollect.engines.qdrant.capture.receive import StreamLimits
 from recollect.engines.qdrant.capture.source import CapturingSource
 from recollect.engines.qdrant.capture.view import CaptureOptions
 from recollect.engines.qdrant.source import QdrantSource
+from recollect.engines.qdrant.staged_files import Scratch
 from recollect.engines.qdrant.target import QdrantTarget
 from recollect.operations import backup
 from recollect.repository.repository import Repository, create_repository
@@ -76,7 +77,13 @@ class Bench:
         return QdrantSource(url, secrets=no_secret, clock=self.clock)
 
     def target(self, url: str) -> QdrantTarget:
-        return QdrantTarget(url, secrets=no_secret, clock=self.clock, new_id=self.new_id)
+        return QdrantTarget(
+            url,
+            secrets=no_secret,
+            clock=self.clock,
+            new_id=self.new_id,
+            scratch=Scratch(self.spool, None, self.new_id),
+        )
 
     def new_id(self) -> str:
         return new_ulid(self.clock.now(), self.random.randbytes)

@@ -43,7 +43,7 @@ def test_a_stream_is_an_archive_that_the_engine_opens(filled: httpx.Client, tmp_
 
     edge.EdgeShard.unpack_snapshot(str(tmp_path / "a.tar"), str(tmp_path / "shard"))
 
-    assert {"replica_state.json", "shard_config.json", "wal/open-1"} <= set(names(content))
+    assert {"replica_state.json", "shard_config.json", "wal/closed-2"} <= set(names(content))
     assert not any("manifest" in name for name in names(content))
     assert content.endswith(bytes(1024))
     assert len(content) < 1_000_000, "holes are left out"

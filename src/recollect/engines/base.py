@@ -6,10 +6,10 @@ that becomes visible only when it is switched into place.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 import numpy as np
@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from recollect.values.schema import CollectionSchema
-from recollect.values.snapshot import FileRef, ShardEntry
+from recollect.values.snapshot import FileRef, PieceRef, ShardEntry
 
 
 class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -208,6 +208,46 @@ class Versioned(Protocol):
 
     def fetch(self, name: str, keys: pa.BinaryArray) -> pa.RecordBatch:
         """Return these records, in the order of `keys`; all of them exist."""
+        ...
+
+
+ReadPiece: TypeAlias = Callable[[PieceRef], bytes]
+"""Returns the bytes of a piece of a file."""
+
+
+class StagedFiles(StagedCollection, Protocol):
+    """A collection that is being restored from an engine's own files.
+
+    What is written afterwards may stand over records that the files brought.
+    """
+
+    def load_shard(self, shard: ShardEntry, read: ReadPiece) -> None:
+        """Give the engine the files of one shard; its records and indexes are there afterwards.
+
+        Raises:
+            RequestError: The engine refuses them. UnavailableError: It went away.
+        """
+        ...
+
+    def remove(self, keys: pa.BinaryArray) -> None:
+        """Delete records that the files brought."""
+        ...
+
+    def expect(self, record_count: int) -> None:
+        """Say how many records there must be when all this is done; `finish` checks it."""
+        ...
+
+
+@runtime_checkable
+class FileTarget(Protocol):
+    """A target that can take an engine's own files instead of records."""
+
+    def files_refusal(self, schema: CollectionSchema, version: str) -> str:
+        """Say why files of such a collection, of that version, cannot be taken; empty if they can."""
+        ...
+
+    def stage_files(self, name: str, schema: CollectionSchema, aliases: tuple[str, ...]) -> StagedFiles:
+        """Create a collection, as `Target.stage` does, that files will be loaded into."""
         ...
 
 

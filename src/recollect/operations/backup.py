@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal
 
 import msgspec
@@ -23,6 +23,7 @@ from recollect.operations.files import FileStore, has_files
 from recollect.operations.incremental import feed_since, with_versions
 from recollect.operations.scan import digested, held
 from recollect.policy.compaction import CompactionLimits
+from recollect.policy.duration import Duration
 from recollect.repository.lease import WAIT_S, hold_writer_lease
 from recollect.repository.repository import Repository
 from recollect.segments.compact import compact_runs
@@ -58,7 +59,7 @@ class BackupOptions(msgspec.Struct, frozen=True, kw_only=True):
     host: str = ""
     tool_version: str = ""
     compare: Literal["changes", "scan", "nothing"] = "changes"
-    files: timedelta | None = None
+    files: Duration | None = None
     wait_s: float = WAIT_S
     limits: CompactionLimits = CompactionLimits()
 
@@ -175,7 +176,7 @@ class _History:
         of_source = [snapshot for snapshot in reversed(everything) if snapshot.source == source]
         last_files = next((each.created_at for each in of_source if has_files(each)), None)
         self.with_files = options.files is not None and (
-            last_files is None or now - last_files >= options.files
+            last_files is None or last_files <= options.files.before(now)
         )
         self._snapshots = of_source if options.compare != "nothing" else []
         self.parent_id = self._snapshots[0].id if self._snapshots else None

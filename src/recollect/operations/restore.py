@@ -7,7 +7,7 @@ record by record; only when all of them are equal are they switched into place.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Literal
@@ -16,8 +16,17 @@ import msgspec
 import pyarrow as pa
 
 from recollect.clock import Clock
-from recollect.engines.base import Adapting, StagedCollection, Target
-from recollect.errors import ConflictError, IntegrityError, NotFoundError, RequestError, VerificationError
+from recollect.engines.base import Adapting, FileTarget, StagedCollection, Target
+from recollect.errors import (
+    ConflictError,
+    IntegrityError,
+    NotFoundError,
+    RequestError,
+    UnavailableError,
+    VerificationError,
+)
+from recollect.operations.restore_files import load_files, upserts_since
+from recollect.operations.restore_plan import Method, Wanted, Way, choose_way, needed_objects
 from recollect.operations.scan import in_key_order
 from recollect.pipeline import map_ordered
 from recollect.repository.repository import Repository
@@ -25,7 +34,7 @@ from recollect.segments.compare import Comparison, Difference, differences
 from recollect.segments.reader import RunsReader
 from recollect.values import batch as columns
 from recollect.values.digest import digest_records
-from recollect.values.event import OnEvent, Progress, ignore_events
+from recollect.values.event import Note, OnEvent, Progress, ignore_events
 from recollect.values.fingerprint import Fingerprint, fingerprint_batch
 from recollect.values.key import display_key
 from recollect.values.schema import CollectionSchema, layout_difference
@@ -41,10 +50,12 @@ class RestoreOptions(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         collections: Pairs of the name in the snapshot and the name in the target; empty means all, as named.
         existing: What to do with a collection of that name: "refuse" it, or "replace" it.
+        way: By "records", by the engine's own "files", or "auto"; see `restore_plan`.
     """
 
     collections: tuple[tuple[str, str], ...] = ()
     existing: Literal["refuse", "replace"] = "refuse"
+    way: Wanted = "auto"
 
 
 class RestoreStep(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +65,7 @@ class RestoreStep(msgspec.Struct, frozen=True, kw_only=True):
         action: "create", or "replace" when something stands there now.
         replaced_count: Records that stand there now.
         stored_bytes: Bytes to read from the repository.
+        way: How it is filled, and what that costs.
     """
 
     entry: CollectionEntry
@@ -61,6 +73,7 @@ class RestoreStep(msgspec.Struct, frozen=True, kw_only=True):
     action: Literal["create", "replace"]
     replaced_count: int
     stored_bytes: int
+    way: Way
 
 
 class RestorePlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +92,7 @@ class RestoredCollection(msgspec.Struct, frozen=True, kw_only=True):
         expected: Of the snapshot, or of the adapted records where `adapted_count` is not 0.
         adapted_count: Records that the target cannot hold as they are (an absent payload that becomes an
             empty one, a vector that is scaled to unit length); they were compared as the target holds them.
+        method: Of the `Way` that it came back in.
     """
 
     name: str
@@ -88,6 +102,7 @@ class RestoredCollection(msgspec.Struct, frozen=True, kw_only=True):
     expected: str
     is_match: bool
     adapted_count: int = 0
+    method: Method = "records"
 
 
 class RestoreReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,14 +114,18 @@ class RestoreReport(msgspec.Struct, frozen=True, kw_only=True):
     duration_seconds: float
 
 
-def plan(snapshot: Snapshot, target: Target, *, options: RestoreOptions) -> RestorePlan:
-    """Decide what to restore and check that the target can take it. Reads only.
+def plan(
+    snapshot: Snapshot, target: Target, *, options: RestoreOptions, history: Sequence[Snapshot] = ()
+) -> RestorePlan:
+    """Decide what to restore, how, and check that the target can take it. Reads only.
+
+    Files of the snapshots in `history` may serve, besides the snapshot's own.
 
     Raises:
         NotFoundError: The snapshot has no such collection.
         ConflictError: Something stands in the place, and `existing` is "refuse".
         RequestError: Something stands there and holds other vectors; or two go to one name.
-        UnsupportedError: The engine cannot hold such a collection.
+        UnsupportedError: The engine cannot hold such a collection, or files are wanted and cannot be had.
     """
     entries = {entry.name: entry for entry in snapshot.collections}
     wanted = tuple(_with_parts(options.collections, entries)) or tuple((name, name) for name in entries)
@@ -123,7 +142,8 @@ def plan(snapshot: Snapshot, target: Target, *, options: RestoreOptions) -> Rest
                 f"snapshot {snapshot.id} has no collection {name!r}; it has: {', '.join(entries)}",
                 f"see `recollect show {snapshot.id}`",
             )
-        steps.append(_step(entries[name], target_name, target, options))
+        way = choose_way(entries[name], snapshot, history, target, options.way)
+        steps.append(_step(entries[name], target_name, target, options, way))
     return RestorePlan(snapshot=snapshot, target_url=target.info().url, steps=tuple(steps))
 
 
@@ -154,11 +174,9 @@ def apply(
     restored: list[RestoredCollection] = []
     with ExitStack() as stack:
         for step in plan.steps:
-            schema = step.entry.schema
-            collection = target.stage(step.target_name, schema, _aliases(step))
-            stack.callback(collection.discard)
+            collection, result = _restore(step, target, repository, stack, on_event)
             staged.append(collection)
-            restored.append(_fill(step, collection, target, repository, on_event))
+            restored.append(result)
         _check_places(plan, target)  # writing may have taken hours
         for collection in staged:
             collection.switch()
@@ -183,7 +201,35 @@ def _with_parts(
             yield part, target_name + part.removeprefix(name)
 
 
-def _step(entry: CollectionEntry, target_name: str, target: Target, options: RestoreOptions) -> RestoreStep:
+def _restore(
+    step: RestoreStep, target: Target, repository: Repository, stack: ExitStack, on_event: OnEvent
+) -> tuple[StagedCollection, RestoredCollection]:
+    """Stage and fill one collection; where files fail that nobody insisted on, by its records after all."""
+    base = step.way.base
+    if base is not None and isinstance(target, FileTarget):
+        staged = target.stage_files(step.target_name, base.entry.schema, _aliases(step))
+        stack.callback(staged.discard)
+        try:
+            load_files(staged, base, repository, on_event)
+            batches = upserts_since(base, step.entry, repository, staged)
+            staged.expect(step.entry.record_count)
+            filled = _fill(step, staged, batches, target, repository, on_event=on_event)
+            return staged, msgspec.structs.replace(filled, method="files")
+        except (RequestError, UnavailableError, VerificationError) as error:
+            if step.way.is_wanted:
+                raise
+            message = f"{step.target_name}: files could not be used, restoring records: {error}"
+            on_event(Note(message=message))
+            staged.discard()
+    collection = target.stage(step.target_name, step.entry.schema, _aliases(step))
+    stack.callback(collection.discard)
+    records = RunsReader(repository, step.entry.schema, step.entry.runs).records()
+    return collection, _fill(step, collection, records, target, repository, on_event=on_event)
+
+
+def _step(
+    entry: CollectionEntry, target_name: str, target: Target, options: RestoreOptions, way: Way
+) -> RestoreStep:
     target.check_schema(entry.schema)
     found = target.find(target_name)
     if found is not None and options.existing == "refuse":
@@ -205,7 +251,8 @@ def _step(entry: CollectionEntry, target_name: str, target: Target, options: Res
         target_name=target_name,
         action="create" if found is None else "replace",
         replaced_count=found.record_count if found else 0,
-        stored_bytes=sum(reference.byte_size for reference in set(entry.objects())),
+        stored_bytes=way.estimate.read_bytes,
+        way=way,
     )
 
 
@@ -217,7 +264,7 @@ def _aliases(step: RestoreStep) -> tuple[str, ...]:
 def _check_objects(plan: RestorePlan, repository: Repository, on_event: OnEvent) -> None:
     """Read every object that the plan needs and compare it with its name."""
     references = sorted(
-        {reference for step in plan.steps for reference in step.entry.objects()},
+        {reference for step in plan.steps for reference in needed_objects(step.entry, step.way.base)},
         key=lambda reference: reference.digest,
     )
 
@@ -261,15 +308,17 @@ def _check_places(plan: RestorePlan, target: Target) -> None:
 def _fill(
     step: RestoreStep,
     staged: StagedCollection,
+    batches: Iterator[pa.RecordBatch],
     target: Target,
     repository: Repository,
+    *,
     on_event: OnEvent,
 ) -> RestoredCollection:
-    """Write one collection into its staging place and compare what arrived."""
+    """Write records into one collection's staging place and compare what it holds then."""
     entry = step.entry
     reader = RunsReader(repository, entry.schema, entry.runs)
     written, adapted_count = 0, 0
-    for records in reader.records():
+    for records in batches:
         held = _as_held(records, target, step)
         adapted_count += _changed_rows(records, held, entry.schema)
         staged.write(held)

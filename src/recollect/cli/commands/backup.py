@@ -13,9 +13,21 @@ from recollect.cli.session import Session
 from recollect.cli.text import count_text, seconds_text, size_text
 from recollect.errors import RequestError
 from recollect.operations import backup
+from recollect.policy.duration import Duration, parse_duration
 from recollect.values.snapshot import CollectionEntry
 
 STOPPED = "no snapshot was made; run the same command again, it reuses what was stored already"
+
+
+PhysicalOption = Annotated[
+    bool,
+    typer.Option(
+        "--physical", help="Store the engine's own files too: a restore then brings the index along."
+    ),
+]
+PhysicalEveryOption = Annotated[
+    str, typer.Option(metavar="D", help="Do so if the newest such snapshot is older, such as 7d.")
+]
 
 
 def run(
@@ -37,6 +49,8 @@ def run(
     full: Annotated[
         bool, typer.Option("--full", help="Store everything anew, comparing with no earlier snapshot.")
     ] = False,
+    physical: PhysicalOption = False,
+    physical_every: PhysicalEveryOption = "",
     scan: Annotated[
         bool, typer.Option("--scan", help="Read every record even where the engine can tell what changed.")
     ] = False,
@@ -59,6 +73,7 @@ def run(
         host=read_text(host or session.settings.host, "--host"),
         tool_version=__version__,
         compare="nothing" if full else "scan" if scan else "changes",
+        files=_files_after(physical_every, is_now=physical),
         wait_s=session.wait_s,
     )
     repository = session.repository()
@@ -72,6 +87,15 @@ def run(
             on_event=session.output.on_event,
         )
     _tell(session, report)
+
+
+def _files_after(every: str, *, is_now: bool) -> Duration | None:
+    """Return how old the newest stored files must be for new ones; None for never."""
+    if is_now and every:
+        raise RequestError("--physical and --physical-every are given", "--physical is always: it is enough")
+    if is_now:
+        return Duration()
+    return parse_duration(every) if every else None
 
 
 def _tell(session: Session, report: backup.BackupReport) -> None:
@@ -118,4 +142,16 @@ def _facts(entry: CollectionEntry) -> dict[str, Any]:
         "removed": entry.changes.removed,
         "consistency": entry.consistency,
         "source_bytes": entry.source_bytes,
+        "has_files": entry.has_files,
+        "shards": [
+            {
+                "shard_id": shard.shard_id,
+                "shard_key": shard.shard_key,
+                "replica": shard.replica,
+                "consistency": shard.consistency,
+                "transfer": shard.transfer,
+                "transferred_bytes": shard.transferred_bytes,
+            }
+            for shard in entry.shards
+        ],
     }

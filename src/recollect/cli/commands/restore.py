@@ -13,24 +13,35 @@ from recollect.cli.session import Session
 from recollect.cli.text import count_text, printable, seconds_text, size_text
 from recollect.errors import RequestError
 from recollect.operations import restore
+from recollect.operations.restore_plan import Estimate, Wanted
 from recollect.values.snapshot import Snapshot
 
 STOPPED = "the target is as it was before, unless the summary was printed; run the same command again"
 
 
+TargetArgument = Annotated[
+    str, typer.Argument(metavar="TARGET", help="Database, such as qdrant://host:6334 or edge:///path.")
+]
+RenamedOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="C[:NEWNAME]", help="Only this collection, under a new name if given; may be repeated."
+    ),
+]
+FastOption = Annotated[
+    bool, typer.Option("--fast", help="By the engine's own files, with their index (backup --physical).")
+]
+LogicalOption = Annotated[
+    bool, typer.Option("--logical", help="By records, even where files would be faster.")
+]
+
+
 def run(
     session: Session,
     snapshot: SnapshotArgument,
-    target: Annotated[
-        str, typer.Argument(metavar="TARGET", help="Database, such as qdrant://host:6334 or edge:///path.")
-    ],
+    target: TargetArgument,
     *,
-    collection: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="C[:NEWNAME]", help="Only this collection, under a new name if given; may be repeated."
-        ),
-    ] = None,
+    collection: RenamedOption = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace collections that exist and hold records.")
     ] = False,
@@ -47,6 +58,8 @@ def run(
             metavar="F=V", help="Only records whose payload fits, as --ids; may be repeated: all must fit."
         ),
     ] = None,
+    fast: FastOption = False,
+    logical: LogicalOption = False,
     dry_run: DryRunOption = False,
 ) -> int:
     """Restore collections of a snapshot into TARGET.
@@ -67,9 +80,10 @@ def run(
     options = restore.RestoreOptions(
         collections=tuple(_renaming(text, found) for text in collection or ()),
         existing="replace" if replace else "refuse",
+        way=_way(is_fast=fast, is_logical=logical),
     )
     with session.target(target) as opened:
-        plan = restore.plan(found, opened, options=options)
+        plan = restore.plan(found, opened, options=options, history=Catalog(repository).list())
         if dry_run:
             _tell_plan(session, plan)
             return 0
@@ -78,6 +92,12 @@ def run(
         )
     _tell(session, report)
     return 0
+
+
+def _way(*, is_fast: bool, is_logical: bool) -> Wanted:
+    if is_fast and is_logical:
+        raise RequestError("--fast and --logical are given", "choose one, or none for the planner's choice")
+    return "files" if is_fast else "records" if is_logical else "auto"
 
 
 def _renaming(text: str, snapshot: Snapshot) -> tuple[str, str]:
@@ -98,13 +118,21 @@ def _tell_plan(session: Session, plan: restore.RestorePlan) -> None:
             step.target_name,
             f"replace {count_text(step.replaced_count, 'record')}" if step.action == "replace" else "create",
             count_text(step.entry.record_count),
+            step.way.method,
             size_text(step.stored_bytes),
+            size_text(step.way.estimate.sent_bytes),
+            _time_text(step.way.estimate),
         ]
         for step in plan.steps
     ]
     session.output.table(
-        ["Collection", "As", "Action", "Records", "To read"], rows, right=["Records", "To read"]
+        ["Collection", "As", "Action", "Records", "By", "To read", "To send", "About"],
+        rows,
+        right=["Records", "To read", "To send"],
     )
+    for step in plan.steps:
+        base = f" {step.way.base.snapshot_id}" if step.way.base is not None else ""
+        session.output.say(f"{step.target_name}: by {step.way.method}{base} ({step.way.reason})")
     session.output.say("nothing was changed (--dry-run)")
     steps = [
         {
@@ -114,6 +142,12 @@ def _tell_plan(session: Session, plan: restore.RestorePlan) -> None:
             "record_count": step.entry.record_count,
             "replaced_count": step.replaced_count,
             "stored_bytes": step.stored_bytes,
+            "method": step.way.method,
+            "reason": step.way.reason,
+            "base": step.way.base.snapshot_id if step.way.base is not None else None,
+            "sent_bytes": step.way.estimate.sent_bytes,
+            "seconds": round(step.way.estimate.seconds, 1),
+            "index_seconds": round(step.way.estimate.index_seconds, 1),
             "fingerprint": step.entry.fingerprint,
         }
         for step in plan.steps
@@ -121,6 +155,11 @@ def _tell_plan(session: Session, plan: restore.RestorePlan) -> None:
     session.output.summary(
         {"snapshot_id": plan.snapshot.id, "target": plan.target_url, "is_dry_run": True, "collections": steps}
     )
+
+
+def _time_text(estimate: Estimate) -> str:
+    index = f" + {seconds_text(estimate.index_seconds)} for the index" if estimate.index_seconds >= 1 else ""
+    return f"{seconds_text(estimate.seconds)}{index}"
 
 
 def _tell(session: Session, report: restore.RestoreReport) -> None:
@@ -162,6 +201,7 @@ def _facts(report: restore.RestoreReport) -> dict[str, Any]:
             "expected_fingerprint": one.expected,
             "fingerprint_matched": one.is_match,
             "adapted_count": one.adapted_count,
+            "method": one.method,
         }
         for one in report.collections
     ]

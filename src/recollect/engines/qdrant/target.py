@@ -11,12 +11,14 @@ from recollect.clock import Clock
 from recollect.engines.adapt import as_qdrant_holds
 from recollect.engines.base import Capabilities, CollectionDescription, EngineInfo
 from recollect.engines.qdrant.address import Secrets, parse_address
+from recollect.engines.qdrant.capture.access import Access
 from recollect.engines.qdrant.connection import Connection, collection_path
 from recollect.engines.qdrant.creation import plan_creation
 from recollect.engines.qdrant.inventory import NAME_LENGTH_MAX, Inventory, read_inventory, staged_name
 from recollect.engines.qdrant.live import QdrantLive
-from recollect.engines.qdrant.place import locate, shards_of, split_name
+from recollect.engines.qdrant.place import CUSTOM, locate, shards_of, split_name
 from recollect.engines.qdrant.readiness import read_info
+from recollect.engines.qdrant.schema import PRODUCT
 from recollect.engines.qdrant.searching import QdrantSearcher, wait_until_indexed
 from recollect.engines.qdrant.source import (
     CAPABILITIES,
@@ -26,6 +28,7 @@ from recollect.engines.qdrant.source import (
     shard_keys_of,
 )
 from recollect.engines.qdrant.staged import QdrantStaged
+from recollect.engines.qdrant.staged_files import QdrantStagedFiles, Scratch
 from recollect.errors import ConflictError, RequestError
 from recollect.values.schema import CollectionSchema
 
@@ -38,11 +41,22 @@ class QdrantTarget:
         secrets: Gives the value of `api_key_env`.
         clock: Waits between attempts.
         new_id: Returns a new ULID for each staged collection.
+        scratch: Where archives of files are built; without it, files cannot be restored.
     """
 
-    def __init__(self, url: str, *, secrets: Secrets, clock: Clock, new_id: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        secrets: Secrets,
+        clock: Clock,
+        new_id: Callable[[], str],
+        scratch: Scratch | None = None,
+    ) -> None:
         address, api_key = parse_address(url, secrets)
         self._connection = Connection(address, api_key, clock)
+        self._access = Access(url, secrets, clock)
+        self._scratch = scratch
         self._new_id = new_id
         self._parts: dict[str, QdrantStaged] = {}
 
@@ -90,13 +104,7 @@ class QdrantTarget:
         shared = self._parts.get(name)
         if shard_key is not None and shared is not None and shard_key not in shared.staging.switching:
             return shared.part(schema, shard_key)
-        physical = staged_name(name, self._new_id())
-        if len(physical) > NAME_LENGTH_MAX:
-            raise RequestError(
-                f"the collection name {name[:40]!r}… has {len(name)} characters; restored ones may have "
-                f"{NAME_LENGTH_MAX - len(physical) + len(name)}",
-                "restore it under a shorter name with `--collection NAME:NEWNAME`",
-            )
+        physical = self._new_name(name)
         creation = plan_creation(schema)
         check_aliases(read_inventory(self._connection), name, aliases)
         staged = QdrantStaged(
@@ -106,6 +114,48 @@ class QdrantTarget:
         if shard_key is not None:
             self._parts[name] = staged
         return staged
+
+    def files_refusal(self, schema: CollectionSchema, version: str) -> str:
+        """Say why a server's files cannot be restored here; empty if they can.
+
+        Qdrant reads files of its own minor version and of the one before.
+        """
+        if schema.native_engine != PRODUCT:
+            return f"they are of {schema.native_engine or 'another engine'}, not of a Qdrant server"
+        if schema.parameters.get("sharding_method") == CUSTOM:
+            return "the collection has custom shard keys, whose shards are numbered anew"
+        if self._scratch is None:
+            return "there is no spool to build the archives in"
+        return version_refusal(version, self.info().version)
+
+    def stage_files(self, name: str, schema: CollectionSchema, aliases: tuple[str, ...]) -> QdrantStagedFiles:
+        """Create an empty collection that files will be loaded into; otherwise as `stage`."""
+        assert self._scratch is not None, "refused before"
+        physical = self._new_name(name)
+        creation = plan_creation(schema)
+        check_aliases(read_inventory(self._connection), name, aliases)
+        staged = QdrantStagedFiles(
+            self._connection,
+            name,
+            physical,
+            schema,
+            aliases,
+            creation,
+            access=self._access,
+            scratch=self._scratch,
+        )
+        staged.create()
+        return staged
+
+    def _new_name(self, name: str) -> str:
+        physical = staged_name(name, self._new_id())
+        if len(physical) > NAME_LENGTH_MAX:
+            raise RequestError(
+                f"the collection name {name[:40]!r}… has {len(name)} characters; restored ones may have "
+                f"{NAME_LENGTH_MAX - len(physical) + len(name)}",
+                "restore it under a shorter name with `--collection NAME:NEWNAME`",
+            )
+        return physical
 
     @contextmanager
     def edit(self, name: str) -> Iterator[QdrantLive]:
@@ -137,6 +187,17 @@ class QdrantTarget:
     def close(self) -> None:
         """Close the connections."""
         self._connection.close()
+
+
+def version_refusal(files: str, server: str) -> str:
+    """Say why a server cannot read files of another version; empty if it can."""
+    try:
+        theirs, ours = (tuple(int(part) for part in each.split(".")[:2]) for each in (files, server))
+    except ValueError:
+        return f"the versions {files!r} of the files and {server!r} of the server cannot be compared"
+    if theirs[0] == ours[0] and ours[1] - theirs[1] in {0, 1}:
+        return ""
+    return f"they are of version {files}, and the server has {server}; the same or the next minor reads them"
 
 
 def check_aliases(inventory: Inventory, name: str, aliases: tuple[str, ...]) -> None:

@@ -19,6 +19,7 @@ import msgspec
 import qdrant_edge as edge
 
 from recollect.clock import SystemClock
+from recollect.engines.qdrant.sparse_tar import SparseTarWriter
 from recollect.testing.qdrant_server.cluster import segment_on
 from recollect.testing.qdrant_server.collection import Collection
 from recollect.testing.qdrant_server.failures import ServerError, bad_request
@@ -26,7 +27,6 @@ from recollect.testing.qdrant_server.faults import Faults
 from recollect.testing.qdrant_server.rest_collections import replica_states
 from recollect.testing.qdrant_server.snapshot_faults import SnapshotFaults
 from recollect.testing.qdrant_server.snapshots import sha256_of, snapshots_directory, spool
-from recollect.testing.qdrant_server.sparse_tar import SparseTarWriter
 from recollect.testing.qdrant_server.storage import Storage
 
 MANIFEST = "segment_manifest.json"
@@ -98,8 +98,18 @@ def _write(held: Replica, file: BinaryIO, base: dict[str, Any] | None, current: 
     with log.open("wb") as empty:
         empty.write(WAL_HEAD)
         empty.truncate(WAL_BYTES)
-    writer.add_file("wal/open-1", log)
+    writer.add_file(f"wal/closed-{_next_operation(directory.parent, current)}", log)
     log.unlink()
+
+
+def _next_operation(shard: Path, current: dict[str, Any]) -> int:
+    """Return the number of the next operation: an empty log carries it on, in its file's name.
+
+    Without it a restored shard would count from 0 and take new writes for old ones.
+    """
+    acknowledged = shard / "wal" / "first-index"
+    last = msgspec.json.decode(acknowledged.read_bytes())["ack_index"] if acknowledged.exists() else 0
+    return int(max([last, *(facts["segment_version"] for facts in current.values())])) + 1
 
 
 def _is_sent(name: str, facts: dict[str, Any], base: dict[str, Any] | None) -> bool:
@@ -134,7 +144,6 @@ def recover(held: Replica, path: Path, checksum: str | None) -> bool:
         edge.EdgeShard.unpack_snapshot(str(path), str(unpacked))
     except Exception as error:
         raise ServerError(500, f"Service internal error: {error}") from error
-    shutil.rmtree(unpacked / "wal", ignore_errors=True)
     (unpacked / "segments").mkdir(exist_ok=True)
     held.collection.replace_shard(held.shard, unpacked)
     return True

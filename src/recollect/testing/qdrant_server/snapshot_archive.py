@@ -15,9 +15,9 @@ from typing import Any, BinaryIO
 import msgspec
 import qdrant_edge as edge
 
+from recollect.engines.qdrant.sparse_tar import SparseTarWriter
 from recollect.testing.qdrant_server.collection import Collection
 from recollect.testing.qdrant_server.failures import ServerError, bad_request
-from recollect.testing.qdrant_server.sparse_tar import SparseTarWriter
 
 _SHARD_FILES = {
     "shard_config.json": {"type": "ReplicaSet"},

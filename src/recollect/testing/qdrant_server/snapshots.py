@@ -22,10 +22,10 @@ from urllib.request import Request, urlopen
 import msgspec
 
 from recollect.clock import SystemClock
+from recollect.engines.qdrant.sparse_tar import SparseTarWriter
 from recollect.testing.qdrant_server.collection import Collection
 from recollect.testing.qdrant_server.failures import ServerError, bad_request
 from recollect.testing.qdrant_server.snapshot_archive import read_contents, unpack_shards, write_archive
-from recollect.testing.qdrant_server.sparse_tar import SparseTarWriter
 from recollect.testing.qdrant_server.storage import Storage
 
 PEER_ID = 3141592653589793

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 BLOCK = 512
 COPY_BYTES = 1 << 20
@@ -20,6 +20,9 @@ ENTRIES_IN_EXTENSION = 21
 
 Extent = tuple[int, int]
 """Offset and length of data in a file."""
+
+Piece: TypeAlias = tuple[int, int, Callable[[], bytes]]
+"""Offset, length, and what returns the bytes."""
 
 
 class SparseTarWriter:
@@ -45,6 +48,18 @@ class SparseTarWriter:
             self._file.write(_plain_header(name, size) if stored == size else _header(name, size, extents))
             for offset, length in extents:
                 self._copy(source, offset, length)
+        self._pad(stored)
+
+    def add_pieces(self, name: str, size: int, pieces: Iterable[Piece]) -> None:
+        """Add a file that is all zeros but for its pieces, which ascend and do not overlap."""
+        held = list(pieces)
+        extents = [(offset, length) for offset, length, _ in held]
+        stored = sum(length for _, length in extents)
+        self._file.write(_plain_header(name, size) if stored == size else _header(name, size, extents))
+        for _, length, read in held:
+            content = read()
+            assert len(content) == length, "a piece is as long as was said"
+            self._file.write(content)
         self._pad(stored)
 
     def end(self) -> None:
