@@ -404,3 +404,39 @@ def test_the_bash_script_completes(run: Run, line: list[str], expected: str) -> 
 def test_version(run: Run) -> None:
     assert run("version", "--json").summary["versions"]["recollect"]
     assert run("--version").stdout.startswith("recollect ")
+
+
+def test_copy_brings_snapshots_into_another_repository(
+    run: Run, repo: str, engine: MemoryEngine, tmp_path: Path
+) -> None:
+    first = run("backup", url(engine), "-r", repo, "--json").summary["snapshot_id"]
+    put(engine, {5: [1, 0, 1]})
+    second = run("backup", url(engine), "-r", repo, "--json").summary["snapshot_id"]
+    other = str(tmp_path / "other")
+    run("init", "-r", other)
+
+    planned = run("copy", "-r", repo, "--to", other, "--dry-run", "--json").summary
+    assert run("snapshots", "-r", other, "--json").summary["snapshot_count"] == 0
+    summary = run("copy", "-r", repo, "--to", other, "--json").summary
+    again = run("copy", first, "-r", repo, "--to", other)
+
+    assert planned["is_dry_run"]
+    assert planned["copied"] == summary["copied"] == [first, second]
+    assert planned["object_count"] == summary["object_count"] > 0
+    assert "copied 0 snapshots" in again.stdout
+    assert "1 snapshot was there already" in again.stdout
+    shutil.rmtree(repo)
+    assert run("verify", "--read-data", "-r", other).code == 0
+
+
+def test_copy_into_nothing_says_what_to_do(run: Run, repo: str, engine: MemoryEngine, tmp_path: Path) -> None:
+    run("backup", url(engine), "-r", repo)
+
+    unnamed = run("copy", "-r", repo)
+    absent = run("copy", "-r", repo, "--to", str(tmp_path / "absent"))
+    itself = run("copy", "-r", repo, "--to", repo)
+
+    assert (unnamed.code, absent.code, itself.code) == (2, 10, 2)
+    assert "--to REPO" in unnamed.stderr
+    assert "recollect init -r" in absent.stderr
+    assert "are one repository" in itself.stderr

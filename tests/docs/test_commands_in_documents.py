@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ["README.md", "docs/guides/recover-now.md", "docs/guides/retention.md", "docs/tutorial/README.md"]
+DOCUMENTS = [
+    "README.md",
+    "docs/guides/recover-now.md",
+    "docs/guides/retention.md",
+    "docs/guides/second-copy.md",
+    "docs/tutorial/README.md",
+]
 
 # `make` runs these tests, and installing is what the machine's preparation did.
 NOT_RUN = ("make ", "pip install")

@@ -54,6 +54,7 @@ COMMANDS = {
     "serve": Entry("Run an embedded database behind its network faces."),
     "forget": Entry("Drop snapshots, by policy or by name."),
     "prune": Entry("Delete data that no snapshot needs.", "compact"),
+    "copy": Entry("Copy snapshots into another repository."),
     "tag": Entry("Add or remove tags of a snapshot."),
     "export": Entry("Write one collection as an ordinary Parquet file, or a snapshot as a file of nvecd."),
     "import": Entry("Store a snapshot file of nvecd as a snapshot."),

@@ -47,6 +47,10 @@ class Session:
         """Open the repository that the settings name."""
         return wiring.open_repository(self.settings.require_repository(), self.context)
 
+    def other_repository(self, url: str) -> Repository:
+        """Open another repository than the one that the settings name."""
+        return wiring.open_repository(url, self.context)
+
     def catalog(self) -> Catalog:
         """Open the catalog of the repository."""
         return Catalog(self.repository())
