@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recollect.catalog.catalog import check_tag
+from recollect.catalog.tags import check_tag
 from recollect.codec.document import open_document, seal_document
 from recollect.errors import FormatVersionError, IntegrityError, NotFoundError, RequestError
 from recollect.operations.backup import BackupOptions

@@ -59,6 +59,34 @@ def test_forgetting_takes_the_tags_along(filled: Driver) -> None:
     assert not [key for key in filled.stored_keys() if identity in key]
 
 
+def test_a_snapshot_that_was_tagged_since_the_plan_stays(filled: Driver) -> None:
+    first, second, third = filled.catalog().ids()
+    catalog = filled.catalog()
+    catalog.tag(first, add=["old"])
+    plan = forget.plan_policy(
+        catalog, RetentionRules(keep_last=1, keep_tags=("kept",)), now=filled.clock.now()
+    )
+    catalog.tag(second, add=["kept"])
+
+    with pytest.raises(ConflictError, match=f"{second}.*kept"):
+        forget.apply(plan, catalog)
+
+    assert catalog.ids() == [second, third]
+    again = forget.plan_policy(
+        catalog, RetentionRules(keep_last=1, keep_tags=("kept",)), now=filled.clock.now()
+    )
+    assert forget.apply(again, catalog) == 0
+
+
+def test_forgetting_what_another_process_forgot_meanwhile_is_no_conflict(filled: Driver) -> None:
+    catalog = filled.catalog()
+    identity = catalog.tag(catalog.ids()[0], add=["a"]).id
+    plan = forget.plan_selected(catalog, (identity,))
+    filled.forget(identity)
+
+    assert forget.apply(plan, catalog) == 1
+
+
 def test_a_policy_keeps_what_its_rules_say_for_each_source(filled: Driver) -> None:
     ids = filled.catalog().ids()
     filled.catalog().tag(ids[0], add=["keep"])

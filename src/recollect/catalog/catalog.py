@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeAlias, TypeVar
 
 import msgspec
 
+from recollect.catalog.tags import TagRevision, TagRevisions, check_tag
 from recollect.codec.document import open_document, seal_document
 from recollect.codec.snapshot import decode_snapshot, encode_snapshot
 from recollect.errors import (
@@ -16,6 +19,7 @@ from recollect.errors import (
     NotFoundError,
     RequestError,
 )
+from recollect.pipeline import map_ordered
 from recollect.repository import layout
 from recollect.repository.garbage import Marks
 from recollect.repository.lease import Lease
@@ -24,16 +28,19 @@ from recollect.values.snapshot import Snapshot
 from recollect.values.ulid import is_ulid
 
 ID_PREFIX_LENGTH_MIN = 4
+READ_WORKERS = 16  # a snapshot is one small read, so a listing waits for round trips and nothing else
+READ_WINDOW = 32
 # Inside the class, `list` is the method.
 Snapshots = list[Snapshot]
 Ids = list[str]
+Result = TypeVar("Result")
+Unreadable: TypeAlias = list[tuple[str, IntegrityError | FormatVersionError]]
 
 _GIVE_UP = (
     "put that file back from a copy of the repository, or move it away to give this one snapshot up; "
     "the others do not need it"
 )
 _RELATIVE = re.compile(r"latest(?:~([0-9]+))?")
-_TAG = re.compile(r"[^\s,]{1,64}")
 
 
 class Catalog:
@@ -41,6 +48,7 @@ class Catalog:
 
     def __init__(self, repository: Repository) -> None:
         self.repository = repository
+        self._tags = TagRevisions(repository)
 
     def commit(self, snapshot: Snapshot, lease: Lease) -> int:
         """Make a snapshot exist; all its objects must have been put under `lease`. Returns its bytes.
@@ -69,11 +77,42 @@ class Catalog:
             IntegrityError: One is damaged; the message names it.
             FormatVersionError: One was written by a newer release.
         """
-        found = [self._read(identity) for identity in self.ids()]
-        return sorted(
-            (snapshot for snapshot in found if snapshot is not None),
-            key=lambda snapshot: (snapshot.created_at, snapshot.id),
-        )
+        snapshots, unreadable = self.survey()
+        if unreadable:
+            raise unreadable[0][1]
+        return snapshots
+
+    def survey(self) -> tuple[Snapshots, Unreadable]:
+        """Return the snapshots that can be read, oldest first, and the key and the failure of what cannot.
+
+        A snapshot whose tags cannot be read is among the first, with the tags that it was committed with.
+        For looking around in a damaged repository; what decides by all snapshots takes `list`.
+        """
+        newest = self._tags.newest_keys()
+
+        def read(identity: str) -> tuple[Snapshot | None, Unreadable]:
+            snapshot, key = None, layout.snapshot_key(identity)
+            try:
+                snapshot = self._read_committed(identity)
+                key = newest.get(identity, "")
+                return snapshot and self._with_tags(snapshot, key), []
+            except (IntegrityError, FormatVersionError) as error:
+                return snapshot, [(key, error)]
+
+        snapshots: Snapshots = []
+        unreadable: Unreadable = []
+        identities: Ids = []
+        for item in self.repository.store.list(layout.SNAPSHOTS):
+            try:
+                identities.append(layout.snapshot_id(item.key))
+            except IntegrityError as error:
+                unreadable.append((item.key, error))
+        for snapshot, failures in self._each(read, identities):
+            if snapshot is not None:
+                snapshots.append(snapshot)
+            unreadable += failures
+        snapshots.sort(key=lambda snapshot: (snapshot.created_at, snapshot.id))
+        return snapshots, unreadable
 
     def ids(self) -> Ids:
         """Return the ids of all snapshots, ascending."""
@@ -89,14 +128,16 @@ class Catalog:
         """
         relative = _RELATIVE.fullmatch(selector)
         if relative is None:
+            # Asked for by its key: what else lies among the snapshots, damaged or foreign, is not in the way.
             exact = selector.lower()
-            if exact in self.ids():
-                return self.read(exact)
+            snapshot = self._read(exact) if is_ulid(exact) else None
+            if snapshot is not None:
+                return snapshot
         snapshots = self.list()
         if relative is not None:
             back = int(relative[1] or 0)
             if back >= len(snapshots):
-                raise self._not_found(selector, f"the repository has {len(snapshots)} snapshots")
+                raise self._not_found(selector, _count_text(snapshots))
             return snapshots[-1 - back]
         named = [snapshot for snapshot in snapshots if snapshot.name and snapshot.name == selector]
         if named:
@@ -124,19 +165,22 @@ class Catalog:
         where the store has conditional writes.
         """
         added, removed = {check_tag(tag) for tag in add}, set(remove)
-        snapshot = self.read(identity)
+        snapshot = self.read_committed(identity)
         while True:
-            revision, tags = self._tags(snapshot)
+            present = self._present(snapshot, self._tags.newest_key(identity))
+            tags = tuple(sorted(snapshot.tags)) if present is None else present.tags
             wanted = tuple(sorted((set(tags) | added) - removed))
             if wanted != tags:
+                number = 1 if present is None else present.revision + 1
                 try:
-                    record = _TagRecord(identity, revision + 1, wanted)
-                    self.repository.store.put_if_absent(
-                        layout.tags_key(identity, record.revision), _encode_tags(record)
-                    )
+                    self._tags.write(TagRevision(identity, number, wanted))
                 except ConflictError:
                     continue  # another revision came first: apply the change to that one
             return msgspec.structs.replace(snapshot, tags=wanted)
+
+    def tags_now(self, snapshot: Snapshot) -> tuple[str, ...]:
+        """Return the tags of a snapshot that was read earlier, as they are now, sorted."""
+        return self._with_tags(snapshot, self._tags.newest_key(snapshot.id)).tags
 
     def forget(self, identity: str) -> None:
         """Remove a snapshot from the catalog; its objects stay until `prune`.
@@ -145,49 +189,32 @@ class Catalog:
         next garbage collection drops.
         """
         self.repository.store.delete(layout.snapshot_key(identity))
-        self._drop_tags(identity)
+        self._tags.drop(identity)
 
     def mark(self, *, without: Collection[str] = ()) -> Marks:
         """Read every snapshot but those `without` and return what all list; failing to read is an error."""
         identities = [identity for identity in self.ids() if identity not in without]
         objects: set[str] = set()
-        for identity in identities:
-            snapshot = self.read_committed(identity)
+        for snapshot in self._each(self.read_committed, identities):
             objects.update(reference.digest for reference in snapshot.objects())
         return Marks(snapshots=frozenset(identities), objects=frozenset(objects))
 
     def drop_orphan_tags(self) -> None:
-        """Remove tag objects whose snapshot is gone.
-
-        Each owner is asked for by itself: a listing that is short or older than the tags must not
-        make an orphan of them.
-        """
-        owners = {item.key.split("/")[1] for item in self.repository.store.list(layout.TAGS)}
-        for identity in sorted(filter(is_ulid, owners)):
-            if not self._exists(identity):
-                self._drop_tags(identity)
+        """Remove tag objects whose snapshot is gone."""
+        self._tags.drop_orphans(self.has)
 
     def damaged_tags(self) -> Iterator[tuple[str, IntegrityError]]:
         """Yield every revision of tags, older ones included, that is damaged or missing, and what it has."""
-        owner, expected = "", 1
-        for item in self.repository.store.list(layout.TAGS):
-            try:
-                snapshot, revision = layout.tags_revision(item.key)
-                missing = range(expected if snapshot == owner else 1, revision)
-                if missing and self._exists(snapshot):
-                    yield layout.tags_key(snapshot, missing[0]), IntegrityError("it is missing")
-                owner, expected = snapshot, revision + 1
-                _decode_tags(item.key, self.repository.store.get(item.key))
-            except NotFoundError:
-                continue  # its snapshot was forgotten meanwhile
-            except IntegrityError as error:
-                yield item.key, error
+        return self._tags.damaged(self.has)
 
-    def _drop_tags(self, identity: str) -> None:
-        for item in list(self.repository.store.list(layout.tags_prefix(identity))):
-            self.repository.store.delete(item.key)
+    @staticmethod
+    def _each(function: Callable[[str], Result], identities: Sequence[str]) -> Iterator[Result]:
+        """Call it for each snapshot, many at once: what takes time is the way to the store and back."""
+        with ThreadPoolExecutor(READ_WORKERS) as executor:
+            yield from map_ordered(function, identities, executor=executor, window=READ_WINDOW)
 
-    def _exists(self, identity: str) -> bool:
+    def has(self, identity: str) -> bool:
+        """Tell whether there is a snapshot of this id, readable or not."""
         try:
             self.repository.store.size(layout.snapshot_key(identity))
         except NotFoundError:
@@ -198,7 +225,7 @@ class Catalog:
         snapshot = self._read_committed(identity)
         if snapshot is None:
             return None
-        return msgspec.structs.replace(snapshot, tags=self._tags(snapshot)[1])
+        return self._with_tags(snapshot, self._tags.newest_key(identity))
 
     def _read_committed(self, identity: str) -> Snapshot | None:
         key = layout.snapshot_key(identity)
@@ -217,26 +244,30 @@ class Catalog:
             raise IntegrityError(f"{place} holds the snapshot {snapshot.id}", _GIVE_UP)
         return snapshot
 
-    def _tags(self, snapshot: Snapshot) -> tuple[int, tuple[str, ...]]:
-        keys = [item.key for item in self.repository.store.list(layout.tags_prefix(snapshot.id))]
-        if not keys:
-            return 0, tuple(sorted(snapshot.tags))
+    def _with_tags(self, snapshot: Snapshot, newest_key: str) -> Snapshot:
+        present = self._present(snapshot, newest_key)
+        tags = tuple(sorted(snapshot.tags)) if present is None else present.tags
+        return msgspec.structs.replace(snapshot, tags=tags)
+
+    def _present(self, snapshot: Snapshot, newest_key: str) -> TagRevision | None:
+        """Return the tags that count now; None if they are those that it was committed with."""
+        if not newest_key:
+            return None
         try:
-            record = _decode_tags(keys[-1], self.repository.store.get(keys[-1]))
+            return self._tags.read(newest_key)
         except (NotFoundError, IntegrityError) as error:
-            if isinstance(error, NotFoundError) and not self._exists(snapshot.id):
-                return 0, tuple(sorted(snapshot.tags))  # forgotten since the listing
+            if isinstance(error, NotFoundError) and not self.has(snapshot.id):
+                return None  # forgotten since the listing
             raise IntegrityError(
-                f"{keys[-1]} in {self.repository.url} is damaged: {error}",
+                f"{newest_key} in {self.repository.url} is damaged: {error}",
                 "delete that file to fall back to the tags before it",
             ) from error
-        return record.revision, record.tags
 
     def _by_prefix(self, selector: str, snapshots: Snapshots) -> Snapshot:
         wanted = selector.lower()
         fitting = [snapshot for snapshot in snapshots if snapshot.id.startswith(wanted)]
         if len(wanted) < ID_PREFIX_LENGTH_MIN or not fitting:
-            raise self._not_found(selector, f"the repository has {len(snapshots)} snapshots")
+            raise self._not_found(selector, _count_text(snapshots))
         if len(fitting) > 1:
             ids = ", ".join(snapshot.id for snapshot in fitting[:3])
             raise RequestError(f"{selector!r} fits {len(fitting)} snapshots: {ids}", "give more of the id")
@@ -249,36 +280,12 @@ class Catalog:
         )
 
 
-class _TagRecord(msgspec.Struct, frozen=True):
-    snapshot: str
-    revision: int
-    tags: tuple[str, ...]
-
-
-def _encode_tags(record: _TagRecord) -> bytes:
-    return seal_document(msgspec.json.encode(record))
-
-
-def _decode_tags(key: str, encoded: bytes) -> _TagRecord:
-    """Decode one revision of tags and check that it stands where it belongs."""
-    try:
-        record = msgspec.json.decode(open_document(encoded), type=_TagRecord)
-    except msgspec.DecodeError as error:
-        raise IntegrityError(f"not a tag record: {error}") from error
-    if layout.tags_key(record.snapshot, record.revision) != key:
-        raise IntegrityError(f"it is revision {record.revision} of the tags of {record.snapshot}")
-    return record
-
-
-def check_tag(tag: str) -> str:
-    """Return the tag if it is well-formed: 1 to 64 characters, no space, no comma."""
-    if not _TAG.fullmatch(tag):
-        raise RequestError(f"{tag!r} is not a valid tag", "use 1 to 64 characters without spaces and commas")
-    return tag
-
-
 def check_name(name: str) -> str:
     """Return a snapshot's name, or the empty one, unless it means something else as a selector."""
     if _RELATIVE.fullmatch(name):
         raise RequestError(f"{name!r} cannot be a snapshot's name: it selects by age", "choose another name")
     return name
+
+
+def _count_text(snapshots: Snapshots) -> str:
+    return f"the repository has {len(snapshots)} snapshot{'' if len(snapshots) == 1 else 's'}"

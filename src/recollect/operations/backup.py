@@ -15,7 +15,8 @@ from typing import Literal
 import msgspec
 import pyarrow as pa
 
-from recollect.catalog.catalog import Catalog, check_name, check_tag
+from recollect.catalog.catalog import Catalog, check_name
+from recollect.catalog.tags import check_tag
 from recollect.clock import Clock
 from recollect.engines.base import Capabilities, CollectionDescription, Source, SourceView, Versioned
 from recollect.errors import IntegrityError, NotFoundError

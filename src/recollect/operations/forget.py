@@ -7,7 +7,7 @@ from datetime import datetime
 import msgspec
 
 from recollect.catalog.catalog import Catalog
-from recollect.errors import RequestError
+from recollect.errors import ConflictError, RequestError
 from recollect.policy.retention import Decision, RetentionRules, SnapshotFacts, decide
 from recollect.values.event import OnEvent, Progress, ignore_events
 from recollect.values.snapshot import Snapshot
@@ -83,9 +83,19 @@ def apply(plan: ForgetPlan, catalog: Catalog, *, on_event: OnEvent = ignore_even
     """Drop the plan's snapshots, oldest first; returns how many.
 
     A crash leaves the younger ones, all restorable, and the next run goes on.
+
+    Raises:
+        ConflictError: The tags of one were changed since the plan was made; it and the younger ones stay.
     """
     gone = plan.forgotten
     for number, snapshot in enumerate(gone, start=1):
+        tags = catalog.tags_now(snapshot)
+        if tags != snapshot.tags and catalog.has(snapshot.id):
+            raise ConflictError(
+                f"the tags of snapshot {snapshot.id} were changed since it was looked at: they are "
+                f"{', '.join(tags) or 'none'} now; it was not forgotten",
+                "run `recollect forget` again: it decides by the tags of now",
+            )
         catalog.forget(snapshot.id)
         on_event(
             Progress(stage="forget", subject=snapshot.id, done=number, total=len(gone), unit="snapshots")

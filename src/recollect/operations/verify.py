@@ -21,7 +21,6 @@ from recollect.engines.base import Source
 from recollect.errors import (
     FormatVersionError,
     IntegrityError,
-    NotFoundError,
     RecollectError,
     RequestError,
 )
@@ -195,18 +194,13 @@ def _readable_snapshots(repository: Repository, selector: str) -> tuple[list[Sna
     catalog = Catalog(repository)
     if selector:
         return [catalog.find(selector)], []
-    snapshots: list[Snapshot] = []
-    problems: list[Problem] = []
-    for item in repository.store.list(layout.SNAPSHOTS):
-        try:
-            snapshots.append(catalog.read_committed(layout.snapshot_id(item.key)))
-        except NotFoundError:
-            continue  # forgotten since the listing
-        except (IntegrityError, FormatVersionError) as error:
-            problems.append(_snapshot_problem(item.key, error))
+    snapshots, unreadable = catalog.survey()
+    problems = [_snapshot_problem(key, error) for key, error in unreadable]
+    named = {key for key, _ in unreadable}
     for key, damage in catalog.damaged_tags():
+        if key in named:
+            continue
         problems.append(Problem(kind="damaged", what=key, message=f"{key}: {damage}"))
-    snapshots.sort(key=lambda snapshot: (snapshot.created_at, snapshot.id))
     return snapshots, problems
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from recollect import __version__
-from recollect.catalog.catalog import check_tag
+from recollect.catalog.tags import check_tag
 from recollect.cli.options import CollectionsOption, read_text
 from recollect.cli.session import Session
 from recollect.cli.text import count_text, seconds_text, size_text

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from recollect import __version__
-from recollect.catalog.catalog import check_tag
+from recollect.catalog.tags import check_tag
 from recollect.cli.session import Session
 from recollect.cli.text import count_text, printable, size_text
 from recollect.compat.nvecd.repository import import_file

@@ -83,7 +83,7 @@ def run(
         way=_way(is_fast=fast, is_logical=logical),
     )
     with session.target(target) as opened:
-        plan = restore.plan(found, opened, options=options, history=Catalog(repository).list())
+        plan = restore.plan(found, opened, options=options, history=Catalog(repository).survey()[0])
         if dry_run:
             _tell_plan(session, plan)
             return 0

@@ -25,11 +25,15 @@ def run(
     ] = None,
     latest: Annotated[int, typer.Option(metavar="N", min=0, help="Only the newest N; 0 means all.")] = 0,
 ) -> None:
-    """List snapshots, oldest first. Times are UTC."""
+    """List snapshots, oldest first. Times are UTC.
+
+    What cannot be read is reported after those that can, and the exit code is that of the damage.
+    """
     chosen = SnapshotFilter(
         source=recorded_source(source) if source else "", host=host, tags=tuple(tag or ())
     )
-    found = [snapshot for snapshot in session.catalog().list() if chosen.fits(snapshot)][-latest:]
+    snapshots, unreadable = session.catalog().survey()
+    found = [snapshot for snapshot in snapshots if chosen.fits(snapshot)][-latest:]
     if not found:
         session.output.say("no snapshots")
     else:
@@ -40,6 +44,8 @@ def run(
         )
     for snapshot in found:
         session.output.emit("snapshot", brief_facts(snapshot))
+    if unreadable:
+        raise unreadable[0][1]
     session.output.summary({"snapshot_count": len(found)})
 
 
