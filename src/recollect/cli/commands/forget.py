@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from recollect.catalog.catalog import Catalog
+from recollect.catalog.tags import check_tag
 from recollect.cli.commands.prune import sweep_facts, tell_sweep
 from recollect.cli.options import DryRunOption, read_count
 from recollect.cli.session import Session
@@ -84,7 +85,7 @@ def run(
         "keep_within_monthly": keep_within_monthly,
         "keep_within_yearly": keep_within_yearly,
     }
-    given = read_rules(counts, durations, keep_tag or [])
+    given = read_rules(counts, durations, [check_tag(tag) for tag in keep_tag or ()])
     chosen = forget.SnapshotFilter(
         source=recorded_source(source) if source else "", host=host, tags=tuple(tag or ())
     )
