@@ -58,12 +58,13 @@ INTERRUPTIBLE = (
     "-c",
     (
         "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL); "
         "os.execv(sys.argv[1], sys.argv[1:])"
     ),
 )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_it_with_130_and_says_what_is_safe(tmp_path: Path, number: signal.Signals) -> None:
     """The settings' command stands for any long wait; it tells when it has begun."""
     marker = tmp_path / "begun"
@@ -104,6 +105,18 @@ def test_a_reader_that_goes_away_is_no_crash(tmp_path: Path) -> None:
 
     assert "Traceback" not in done.stderr
     assert "bug" not in done.stderr
+
+
+@pytest.mark.parametrize(("closed", "code"), [(">&-", 0), ("2>&-", 0), ("<&- >&- 2>&-", 0)])
+def test_a_closed_standard_stream_is_no_bug(tmp_path: Path, closed: str, code: int) -> None:
+    shell = f"exec {' '.join(PROGRAM)} init -r {tmp_path}/repository {closed}"
+
+    done = subprocess.run(
+        ["sh", "-c", shell], env=environment(tmp_path), capture_output=True, timeout=DEADLINE_S, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (code, b"")
+    assert (tmp_path / "repository" / "recollect.json").is_file()
 
 
 def on_terminal(tmp_path: Path, *words: str, **variables: str) -> str:

@@ -15,6 +15,7 @@ import threading
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NamedTuple
 
@@ -80,6 +81,7 @@ Snapshots are selected by id, the beginning of an id, name, `latest`, or `latest
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code (docs/reference/errors.md)."""
     words = _command_first(list(sys.argv[1:] if arguments is None else arguments)) or ["--help"]
+    _replace_closed_streams()
     _show_what_cannot_be_encoded()
     try:
         with _termination_as_interrupt():
@@ -109,6 +111,16 @@ def _command_first(words: list[str]) -> list[str]:
     while place < len(words) and words[place].partition("=")[0] in _COMMON:
         place += 2 if words[place] in _COMMON_WITH_VALUE else 1
     return words[place : place + 1] + words[:place] + words[place + 1 :]
+
+
+def _replace_closed_streams() -> None:
+    """Put the null device where the caller closed a standard stream (`>&-`).
+
+    Otherwise the next file that is opened takes its number, and what a library prints lands in that file.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 -- until the end
 
 
 def _show_what_cannot_be_encoded() -> None:
@@ -208,7 +220,7 @@ def _crashed(error: Exception, words: Sequence[str]) -> int:
 
 @contextmanager
 def _termination_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM unwind like Ctrl-C, so that what was begun is taken back in order."""
+    """Let SIGTERM, and the end of the terminal, unwind like Ctrl-C: what was begun is taken back in order."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -216,8 +228,12 @@ def _termination_as_interrupt() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 -- the signal module's form
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:  # nohup(1) means it
+            signal.signal(number, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
