@@ -62,14 +62,14 @@ def main() -> None:
 def _run(options: argparse.Namespace, root: Path) -> None:
     generator = np.random.default_rng(options.seed)
     source = root / "shard"
-    live = _create(source, options, generator)
+    live = create_shard(source, options, generator)
     tools: list[Tool] = [Recollect(root), *available(root)]
     times: dict[str, list[Measured]] = {tool.name: [] for tool in tools}
     growth: dict[str, list[int]] = {tool.name: [] for tool in tools}
     print(f"shard: {options.records} x {options.dimension}, {directory_bytes(source) / 1e6:.0f} MB of files")
     for number in range(options.rounds + 1):
         if number:
-            live = _churn(source, live, options, generator)
+            live = churn_shard(source, live, options, generator)
         for tool in tools:
             before = tool.stored_bytes()
             times[tool.name].append(tool.backup(source, number))
@@ -81,7 +81,8 @@ def _run(options: argparse.Namespace, root: Path) -> None:
     _report_restores(tools, root)
 
 
-def _create(source: Path, options: argparse.Namespace, generator: np.random.Generator) -> np.ndarray:
+def create_shard(source: Path, options: argparse.Namespace, generator: np.random.Generator) -> np.ndarray:
+    """Make a shard of `records` points with an HNSW index; returns their ids."""
     parameters = qdrant_edge.EdgeVectorParams(size=options.dimension, distance=qdrant_edge.Distance.Cosine)
     hnsw = qdrant_edge.HnswIndexConfig(m=options.hnsw_m, ef_construct=64, full_scan_threshold=10000)
     source.mkdir(parents=True)
@@ -116,7 +117,7 @@ def _upsert(
         shard.update(qdrant_edge.UpdateOperation.upsert_points(points))
 
 
-def _churn(
+def churn_shard(
     source: Path, live: np.ndarray, options: argparse.Namespace, generator: np.random.Generator
 ) -> np.ndarray:
     """Change 1.5 % of the records: 0.75 % upserted, 0.25 % new, 0.25 % deleted, 0.25 % payload only."""

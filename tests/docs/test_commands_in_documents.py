@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
     "README.md",
+    "docs/guides/qdrant.md",
     "docs/guides/recover-now.md",
     "docs/guides/retention.md",
     "docs/guides/second-copy.md",
