@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,7 +22,14 @@ from recollect.database.recovery import (
     recover,
     recovery_window,
 )
-from recollect.errors import ConflictError, IntegrityError, NotFoundError, RequestError, UnavailableError
+from recollect.errors import (
+    ConflictError,
+    IntegrityError,
+    LeaseHeldError,
+    NotFoundError,
+    RequestError,
+    UnavailableError,
+)
 from recollect.storage.memory import MemoryStore
 from recollect.testing.faults import Effect, Fault, FaultPlan, FaultyStore, SimulatedCrash
 
@@ -314,6 +322,80 @@ def test_a_target_outside_the_window_names_the_nearest(tmp_path: Path, clock: Ma
     assert run_recovery(source, RecoveryTarget(), tmp_path / "latest", clock).commit_ts == 2
     later = RecoveryTarget(time=begun + timedelta(seconds=5))
     assert run_recovery(source, later, tmp_path / "later", clock).commit_ts == 1
+
+
+def test_a_checkpoint_stands_until_the_first_commit_after_it(tmp_path: Path, clock: ManualClock) -> None:
+    path = tmp_path / "db"
+    with Database.open(path, options=MANUAL, clock=clock) as db:
+        db.state.set("ns", "a", "k", 1)
+    source = data_directory_source(DiskFiles(), path)
+    made = run_recovery(
+        source, RecoveryTarget(), tmp_path / "new", clock
+    )  # its log begins after its checkpoint
+    clock.advance(10)
+    between = clock.now()
+    clock.advance(10)
+    with Database.open(made.path, options=MANUAL, clock=clock) as db:
+        db.state.set("ns", "a", "k", 2)
+
+    source = data_directory_source(DiskFiles(), made.path)
+    assert [(one.first_ts, one.first_time) for one in recovery_window(source)] == [(1, made.time)]
+    assert run_recovery(source, RecoveryTarget(time=between), tmp_path / "at", clock).commit_ts == 1
+
+
+def test_a_damaged_checkpoint_that_no_log_replaces_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "db"
+    with Database.open(path, options=MANUAL) as db:
+        db.state.set("ns", "a", "k", 1)
+        db.checkpoint()
+        old = set((path / "checkpoints" / "objects").rglob("*"))
+        db.state.set("ns", "a", "k", 2)
+        db.checkpoint()
+    for damaged in set((path / "checkpoints" / "objects").rglob("*")) - old:
+        if damaged.is_file():
+            damaged.write_bytes(bytes(damaged.stat().st_size))
+    for segment in (path / "log").iterdir():
+        segment.unlink()
+    source = data_directory_source(DiskFiles(), path)
+
+    with pytest.raises(IntegrityError, match="the checkpoint that holds it is") as caught:
+        run_recovery(source, RecoveryTarget(), tmp_path / "new")
+
+    assert "--to commit:1" in caught.value.next_step
+    assert run_recovery(source, RecoveryTarget(commit_ts=1), tmp_path / "new").commit_ts == 1
+
+
+def test_a_closed_database_takes_no_checkpoint(tmp_path: Path) -> None:
+    db = Database.open(tmp_path / "db", options=MANUAL)
+    db.state.set("ns", "a", "k", 1)
+    db.close()
+
+    with pytest.raises(ConflictError, match="closed"):
+        db.checkpoint("late")
+    assert db.checkpoints() == []
+
+
+def test_closing_waits_for_a_checkpoint_on_demand(tmp_path: Path) -> None:
+    db = Database.open(tmp_path / "db", options=MANUAL)
+    db.state.set("ns", "a", "k", 1)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold_up(*_: object) -> None:
+        begun.set()
+        assert go_on.wait(30)
+
+    db.on_checkpoint(hold_up)
+    with ThreadPoolExecutor(2) as pool:
+        taken = pool.submit(db.checkpoint)
+        assert begun.wait(30)
+        closed = pool.submit(db.close)
+        with pytest.raises(LeaseHeldError):  # nobody else gets the directory meanwhile
+            Database.open(tmp_path / "db")
+        assert not closed.done()
+        go_on.set()
+        closed.result(30)
+        assert taken.result(30).extra["commit_ts"] == 1
+    Database.open(tmp_path / "db").close()
 
 
 def test_recovery_never_writes_over_anything(tmp_path: Path) -> None:

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import threading
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -9,6 +13,7 @@ import pytest
 from recollect.clock import ManualClock
 from recollect.database import CheckpointOptions, Database, DatabaseOptions, LogOptions
 from recollect.database.log import frame
+from recollect.database.log.files import DiskFiles
 from recollect.errors import (
     AccessError,
     ConflictError,
@@ -166,13 +171,44 @@ def test_reading_needs_a_database(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
+class ReadOnlyMedium(DiskFiles):
+    """Files on a medium that nothing can be written to."""
+
+    def make_directory(self, path: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    def create(self, path: Path) -> NoReturn:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="tells open files by /proc")
+def test_a_reader_needs_nothing_but_the_right_to_read(tmp_path: Path) -> None:
+    write_some(tmp_path, 3)
+
+    with Database.open(tmp_path, read_only=True, files=ReadOnlyMedium()) as db:
+        held = [
+            int(one.name) for one in Path("/proc/self/fd").iterdir() if is_link_to(one, tmp_path / "lock")
+        ]
+
+        assert db.commit_ts == 3
+        assert [fcntl.fcntl(one, fcntl.F_GETFL) & os.O_ACCMODE for one in held] == [os.O_RDONLY]
+
+
+def is_link_to(link: Path, target: Path) -> bool:
+    try:
+        return link.readlink() == target.resolve()
+    except OSError:
+        return False
+
+
 def test_a_newer_format_is_unsupported_not_corrupt(tmp_path: Path) -> None:
     write_some(tmp_path, 1)
     identity = tmp_path / "database.json"
     original = identity.read_bytes()
-    identity.write_bytes(original.replace(b'"format":1', b'"format":2'))
-    with pytest.raises(FormatVersionError, match="format 2"):
-        Database.open(tmp_path)
+    for newer_identity in (original.replace(b'"format":1', b'"format":2'), b'{"format":2,"name":"new"}'):
+        identity.write_bytes(newer_identity)
+        with pytest.raises(FormatVersionError, match="format 2"):
+            Database.open(tmp_path)
     identity.write_bytes(original)
 
     path = segments(tmp_path)[0]

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recollect.clock import ManualClock
-from recollect.database import Database
+from recollect.database import Database, DatabaseOptions, Transaction
 from recollect.database.state import NO_TRANSACTION, StateTable
 from recollect.errors import ConflictError, NotFoundError, RequestError
 
@@ -113,6 +118,76 @@ def test_a_transaction_ends_once(db: Database, clock: ManualClock) -> None:
         db.transaction("x")
     assert db.commit_ts == 1
     assert db.open_transaction_count == 0
+
+
+def test_of_many_commits_of_one_transaction_one_goes_through(db: Database) -> None:
+    for _ in range(20):
+        before, transaction = db.commit_ts, db.begin()
+        transaction.write("ns", "a", "k", 1)
+        barrier = threading.Barrier(8)
+
+        def commit(transaction: Transaction = transaction, barrier: threading.Barrier = barrier) -> str:
+            barrier.wait()
+            try:
+                return f"committed {transaction.commit()}"
+            except ConflictError as error:
+                return error.message.rpartition(" is ")[2]
+
+        with ThreadPoolExecutor(8) as pool:
+            said = Counter(future.result() for future in [pool.submit(commit) for _ in range(8)])
+
+        assert said == {f"committed {before + 1}": 1, "committed already": 7}
+        assert db.commit_ts == before + 1
+
+
+def test_a_write_beside_the_commit_is_part_of_it_or_refused(db: Database) -> None:
+    for number in range(20):
+        agent, transaction, barrier = f"agent-{number}", db.begin(), threading.Barrier(2)
+
+        def write(
+            transaction: Transaction = transaction, barrier: threading.Barrier = barrier, agent: str = agent
+        ) -> int:
+            barrier.wait()
+            for count in range(200):
+                try:
+                    transaction.write("ns", agent, f"k{count}", 1)
+                except ConflictError:
+                    return count
+            return 200
+
+        with ThreadPoolExecutor(1) as pool:
+            written = pool.submit(write)
+            barrier.wait()
+            transaction.commit()
+
+        assert len(db.state.list_keys("ns", agent)) == written.result()
+
+
+def test_what_an_ended_transaction_staged_is_let_go(db: Database, clock: ManualClock) -> None:
+    committed, expired = db.begin(), db.begin(timeout=1.0)
+    for transaction in (committed, expired):
+        transaction.write("ns", "a", "k", "x" * 1000)
+    committed.commit()
+    clock.advance(1.0)
+
+    assert db.open_transaction_count == 0  # nobody used the expired one again
+    assert db.expired_transaction_count == 1
+    assert committed.operations == []
+    assert expired.operations == []
+
+
+def test_what_open_transactions_stage_is_bounded(tmp_path: Path, clock: ManualClock) -> None:
+    options = DatabaseOptions(transaction_bytes_max=3000)
+    with Database.open(tmp_path / "data", fsync="off", options=options, clock=clock) as db:
+        left, right = db.begin(timeout=1.0), db.begin()
+        left.write("ns", "a", "k", "x" * 2000)
+        with pytest.raises(ConflictError, match="pass the limit of 3000"):
+            right.write("ns", "a", "k", "x" * 2000)
+        assert right.status == "open"
+        clock.advance(1.0)
+        right.write("ns", "a", "k", "x" * 2000)
+        right.commit()
+        db.begin().write("ns", "a", "k", "x" * 2000)
 
 
 def test_a_transaction_block_commits_at_its_end_and_aborts_on_an_error(db: Database) -> None:

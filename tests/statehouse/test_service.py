@@ -225,6 +225,19 @@ def test_a_json_snapshot_becomes_a_database_that_counts_on(served: Served, tmp_p
         import_snapshot(path, tmp_path / "new", clock=served.clock, random_bytes=os.urandom)
 
 
+def test_an_expired_transaction_is_counted_once_whoever_asks(channel: grpc.Channel, served: Served) -> None:
+    used, _forgotten = (call(channel, "BeginTransaction", timeout_ms=1000).txn_id for _ in range(2))
+    served.clock.advance(1.0)
+
+    for name in ("Commit", "Delete"):
+        assert status(channel, name, txn_id=used)[0] is grpc.StatusCode.DEADLINE_EXCEEDED
+    call(channel, "Abort", txn_id=used)
+
+    found = {one.name: one.value for one in call(channel, "GetCounters").counters}
+    assert (found["transactions_expired"], found["transactions_aborted"]) == (2, 0)
+    assert found["open_transactions"] == 0
+
+
 def test_the_server_says_what_it_has_counted(channel: grpc.Channel) -> None:
     txn_id = call(channel, "BeginTransaction").txn_id
     call(channel, "Write", txn_id=txn_id, namespace="n", agent_id="a", key="k", value=struct({"v": 1}))

@@ -45,6 +45,10 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         return self.id.encode("ascii")[-16:]
 
 
+class _Format(msgspec.Struct, frozen=True, kw_only=True):
+    format: int
+
+
 class DataDirectory:
     """One data directory, locked. `release` it when done.
 
@@ -94,7 +98,8 @@ def open_directory(
                 f"there is no database in {path}: {IDENTITY} is missing",
                 "check the path, or open it for writing",
             )
-        files.make_directory(path)
+        if not read_only:
+            files.make_directory(path)
         lock = _acquire(path, exclusive=not read_only)
     except OSError as error:
         raise storage_error(error, f"cannot open the data directory {path}") from error
@@ -112,7 +117,9 @@ def open_directory(
 
 
 def _acquire(path: Path, *, exclusive: bool) -> int:
-    descriptor = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    # A reader needs no right to write, so that a directory on a read-only medium can be read.
+    access = os.O_RDWR | os.O_CREAT if exclusive or not (path / _LOCK).exists() else os.O_RDONLY
+    descriptor = os.open(path / _LOCK, access | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -129,17 +136,18 @@ def _read_identity(files: Files, path: Path) -> Identity | None:
         return None
     data = files.read(path / IDENTITY)
     try:
-        identity = msgspec.json.decode(data, type=Identity)
+        # The format alone first: of a newer one nothing else is known.
+        found = msgspec.json.decode(data, type=_Format).format
+        if found != DATABASE_FORMAT:
+            raise FormatVersionError(
+                f"the database in {path} has format {found}; this release reads {DATABASE_FORMAT}",
+                "open it with the release that wrote it, or a newer one",
+            )
+        return msgspec.json.decode(data, type=Identity)
     except msgspec.DecodeError as error:
         raise IntegrityError(
             f"{path / IDENTITY} is damaged: {error}", "restore the file from a backup"
         ) from error
-    if identity.format != DATABASE_FORMAT:
-        raise FormatVersionError(
-            f"the database in {path} has format {identity.format}; this release reads {DATABASE_FORMAT}",
-            "open it with the release that wrote it, or a newer one",
-        )
-    return identity
 
 
 def read_identity(files: Files, path: Path) -> Identity:

@@ -98,6 +98,7 @@ class Database:
             random_bytes=services.random_bytes,
             timeout_s=options.transaction_timeout_s,
             count_max=options.transaction_count_max,
+            bytes_max=options.transaction_bytes_max,
         )
         self.vectors = VectorStore(tables, self._commit, DEFAULT_COLLECTION)
         self.events = EventStore(tables, self._commit, lambda: int(clock.now().timestamp()))
@@ -194,6 +195,11 @@ class Database:
     def open_transaction_count(self) -> int:
         """Transactions that were begun and not ended."""
         return self._transactions.open_count
+
+    @property
+    def expired_transaction_count(self) -> int:
+        """Transactions that expired since it was opened."""
+        return self._transactions.expired_count
 
     def collection(self, name: str) -> VectorStore:
         """Return a vector collection; it is created by its first write, or by `create_collection`."""

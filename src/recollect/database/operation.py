@@ -173,6 +173,21 @@ Operation: TypeAlias = (
 )
 
 
+def byte_size(operation: Operation) -> int:
+    """Return about how many bytes of memory the content of an operation takes."""
+    return sum(_field_size(getattr(operation, name)) for name in operation.__struct_fields__)
+
+
+def _field_size(value: object) -> int:
+    if isinstance(value, memoryview):
+        return value.nbytes
+    if isinstance(value, (bytes, str)):
+        return len(value)
+    if isinstance(value, list):
+        return sum(8 + (len(one) if isinstance(one, (bytes, str)) else 0) for one in value)
+    return 8
+
+
 class CommitBody(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What the frame of one commit carries besides its header.
 

@@ -125,6 +125,7 @@ class DatabaseOptions(msgspec.Struct, frozen=True, kw_only=True):
         events: None keeps what the database was last opened with.
         transaction_timeout_s: Of transactions that name none.
         transaction_count_max: Open transactions at most; more are refused, not queued.
+        transaction_bytes_max: What all open transactions together may hold staged in memory.
     """
 
     vectors: VectorOptions = VectorOptions()
@@ -134,3 +135,4 @@ class DatabaseOptions(msgspec.Struct, frozen=True, kw_only=True):
     checkpoints: CheckpointOptions = CheckpointOptions()
     transaction_timeout_s: float = 30.0
     transaction_count_max: int = 10_000
+    transaction_bytes_max: int = 4 << 30

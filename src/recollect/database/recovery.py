@@ -26,7 +26,13 @@ from recollect.database.log.directory import LogDirectory
 from recollect.database.log.files import Files
 from recollect.database.start import start
 from recollect.database.tables import Tables
-from recollect.errors import ConflictError, NotFoundError, RepositoryNotFoundError, RequestError
+from recollect.errors import (
+    ConflictError,
+    IntegrityError,
+    NotFoundError,
+    RepositoryNotFoundError,
+    RequestError,
+)
 from recollect.repository.repository import create_repository, open_repository
 from recollect.storage.base import ObjectStore
 from recollect.storage.local import LocalStore
@@ -82,7 +88,9 @@ def parse_target(text: str) -> RecoveryTarget:
             f"{text!r} is neither commit:N nor a time", "write a time like 2026-11-20T12:00:00Z"
         ) from error
     if time.tzinfo is None:
-        raise RequestError(f"the time {text!r} has no zone", f"write {text}Z for UTC")
+        raise RequestError(
+            f"the time {text!r} has no zone", f"for UTC write {time.isoformat().replace('+00:00', '')}Z"
+        )
     return RecoveryTarget(time=time)
 
 
@@ -108,7 +116,8 @@ def recovery_window(source: RecoverySource) -> list[Reach]:
         starts = [ts for ts in (0, *bases) if part.first_ts - 1 <= ts <= part.last_ts]
         if starts:
             first_ts = min(starts)
-            first_time = commit_time(part.first_time_us) if first_ts < part.first_ts else bases.get(first_ts)
+            # From a checkpoint on, its own time counts: it stands until the first commit of the log.
+            first_time = bases.get(first_ts) or commit_time(part.first_time_us)
             found.append(Reach(first_ts, part.last_ts, first_time, commit_time(part.last_time_us)))
     return _joined(found)
 
@@ -135,7 +144,13 @@ def recover(
     into = _free_place(into)
     commit_ts = _resolve(source, target, clock.now())
     started = start(source.log, source.checkpoints, last_ts=commit_ts, database_id=source.database_id)
-    assert started.tables.commit_ts == commit_ts, "the window said that this commit can be reached"
+    found_ts = started.tables.commit_ts
+    if found_ts != commit_ts:
+        raise IntegrityError(
+            f"commit {commit_ts} of {source.name} cannot be recovered: the checkpoint that holds it is "
+            f"damaged; up to commit {found_ts} everything is there",
+            f"recover with --to commit:{found_ts}, or from another copy",
+        )
     origin = f"recovered from {source.name}"
     return make_database(
         started.tables, into, origin=origin, files=files, clock=clock, random_bytes=random_bytes

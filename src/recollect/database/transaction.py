@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Self, TypeAlias
 from uuid import UUID
@@ -12,7 +13,7 @@ from recollect.clock import Clock
 from recollect.database import stage
 from recollect.database.committer import Receipt
 from recollect.database.limits import one_row
-from recollect.database.operation import Operation
+from recollect.database.operation import Operation, byte_size
 from recollect.errors import ConflictError
 from recollect.values.key import RecordId
 
@@ -77,7 +78,7 @@ class StagedEvents:
 
 
 class Transaction:
-    """Staged writes, in order. One thread at a time.
+    """Staged writes, in order. Safe to share between threads: each call is whole, and it ends once.
 
     As a context manager it commits at the end, or aborts if the block raised. Nothing that it staged
     can be read before the commit. A transaction that expired can only be aborted.
@@ -91,15 +92,21 @@ class Transaction:
         clock: Clock,
         commit: Callable[[Transaction], Receipt],
         finish: Callable[[Transaction], None],
+        reserve: Callable[[Transaction, int], None],
     ) -> None:
         self.identity = identity
         self.operations: list[Operation] = []
+        self.byte_size = 0
         self._clock = clock
         self._deadline = clock.monotonic() + timeout_s
         self._timeout_s = timeout_s
         self._commit = commit
         self._finish = finish
+        self._reserve = reserve
         self._status: Status = "open"
+        # A server gets several requests for one transaction at once: two commits must not both go through,
+        # and a write must be part of the commit or be refused.
+        self._lock = threading.RLock()
         self.events = StagedEvents(self, lambda: int(clock.now().timestamp()))
 
     def __enter__(self) -> Self:
@@ -119,13 +126,27 @@ class Transaction:
         return str(UUID(bytes=self.identity))
 
     @property
+    def deadline(self) -> float:
+        """When it expires, on the monotonic clock."""
+        return self._deadline
+
+    @property
     def status(self) -> Status:
         """Whether it is open, committed, aborted or expired."""
-        if self._status == "open" and self._clock.monotonic() >= self._deadline:
-            self._status = "expired"
-            self.operations.clear()
-            self._finish(self)
-        return self._status
+        with self._lock:
+            if self._status == "open" and self._clock.monotonic() >= self._deadline:
+                self._end("expired")
+            return self._status
+
+    def expire(self) -> bool:
+        """Let it go if its time is over; False if another thread is just using it, which may take long."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            _ = self.status
+        finally:
+            self._lock.release()
+        return True
 
     @property
     def vectors(self) -> StagedVectors:
@@ -148,17 +169,19 @@ class Transaction:
         """Stage any operation.
 
         Raises:
-            ConflictError: The transaction is committed, aborted or expired.
+            ConflictError: The transaction is committed, aborted or expired; or too much is staged in all.
         """
-        self._assert_open()
-        self.operations.append(operation)
+        with self._lock:
+            self._reserve(self, byte_size(operation))
+            self._assert_open()
+            self.operations.append(operation)
 
     def commit(self) -> int:
         """Commit all that was staged and return the commit's number; an empty one takes a number too."""
-        self._assert_open()
-        receipt = self._commit(self)
-        self._status = "committed"
-        self._finish(self)
+        with self._lock:
+            self._assert_open()
+            receipt = self._commit(self)
+            self._end("committed")
         return receipt.commit_ts
 
     def abort(self) -> None:
@@ -167,12 +190,16 @@ class Transaction:
         Raises:
             ConflictError: It is committed.
         """
-        if self.status == "committed":
-            raise ConflictError(f"transaction {self.id} cannot be aborted: it is committed")
-        if self._status == "open":
-            self._status = "aborted"
-            self.operations.clear()
-            self._finish(self)
+        with self._lock:
+            if self.status == "committed":
+                raise ConflictError(f"transaction {self.id} cannot be aborted: it is committed")
+            if self._status == "open":
+                self._end("aborted")
+
+    def _end(self, status: Status) -> None:
+        self._status = status
+        self.operations.clear()  # its fate is remembered for a while, its content need not be
+        self._finish(self)
 
     def _assert_open(self) -> None:
         status = self.status

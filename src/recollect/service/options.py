@@ -44,6 +44,8 @@ class StatehouseOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         enabled: Serve it.
         address: Where it listens; port 0 lets the system choose.
         transaction_timeout_ms: Of transactions that name none.
+        transaction_count_max: Open transactions at most; more are refused.
+        transaction_bytes_max: What they may hold staged in memory together.
         json_snapshots: Write `snapshots/snapshot-<commit_ts>.json` after each automatic checkpoint.
         json_keep_last: JSON snapshots that are kept.
         counters_interval_s: Seconds between two log lines of counters, written if they changed. 0: none.
@@ -52,6 +54,8 @@ class StatehouseOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     enabled: bool = True
     address: str = "127.0.0.1:50051"
     transaction_timeout_ms: int = 30_000
+    transaction_count_max: int = 10_000
+    transaction_bytes_max: int = 1 << 30
     json_snapshots: bool = True
     json_keep_last: int = 3
     counters_interval_s: float = 60.0
@@ -115,6 +119,8 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             log=self.log,
             checkpoints=self.checkpoints,
             transaction_timeout_s=self.statehouse.transaction_timeout_ms / 1000,
+            transaction_count_max=self.statehouse.transaction_count_max,
+            transaction_bytes_max=self.statehouse.transaction_bytes_max,
         )
 
 

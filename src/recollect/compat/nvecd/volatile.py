@@ -105,4 +105,5 @@ def _with(options: DatabaseOptions, checkpoints: CheckpointOptions) -> DatabaseO
         checkpoints=checkpoints,
         transaction_timeout_s=options.transaction_timeout_s,
         transaction_count_max=options.transaction_count_max,
+        transaction_bytes_max=options.transaction_bytes_max,
     )

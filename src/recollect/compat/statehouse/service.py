@@ -7,7 +7,7 @@ INVALID_ARGUMENT    a name is empty or too long, a value is too large or no JSON
 NOT_FOUND           no such transaction; no such version of a key
 DEADLINE_EXCEEDED   the transaction expired
 FAILED_PRECONDITION the transaction is committed or aborted already
-RESOURCE_EXHAUSTED  too many open transactions
+RESOURCE_EXHAUSTED  too many open transactions, or too much staged in them
 UNAVAILABLE         the disk failed: the database is read-only; it says why
 INTERNAL            anything else
 ==================  ===========================================================================
@@ -19,6 +19,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from recollect import __version__
@@ -108,20 +109,24 @@ class StatehouseService:
         if not request.HasField("value"):
             raise RequestError(f"no value was given for state key {request.key!r}")
         transaction = self._open(request.txn_id)
-        transaction.write(request.namespace, request.agent_id, request.key, from_struct(request.value))
+        value = from_struct(request.value)
+        with _staging(transaction):
+            transaction.write(request.namespace, request.agent_id, request.key, value)
         self.counters.add("writes")
         return MESSAGES["WriteResponse"]()
 
     def delete(self, request: Any) -> Any:
         """Stage a deletion."""
-        self._open(request.txn_id).delete(request.namespace, request.agent_id, request.key)
+        transaction = self._open(request.txn_id)
+        with _staging(transaction):
+            transaction.delete(request.namespace, request.agent_id, request.key)
         self.counters.add("deletes")
         return MESSAGES["DeleteResponse"]()
 
     def commit(self, request: Any) -> Any:
         """Commit what was staged."""
         transaction = self._open(request.txn_id)
-        count = len(transaction.operations)
+        count = len(transaction.operations)  # for the log line only
         commit_ts = transaction.commit()
         self.counters.add("transactions_committed")
         _LOG.info(
@@ -135,8 +140,9 @@ class StatehouseService:
             transaction = self._database.transaction(request.txn_id)
         except NotFoundError:
             return MESSAGES["AbortResponse"]()
+        was_open = transaction.status == "open"
         transaction.abort()
-        self.counters.add("transactions_aborted")
+        self.counters.add("transactions_aborted", int(was_open))
         _LOG.debug("Transaction aborted txn_id=%s", transaction.id)
         return MESSAGES["AbortResponse"]()
 
@@ -213,6 +219,7 @@ class StatehouseService:
         return {
             **dict.fromkeys(COUNTED, 0),
             **self.counters.snapshot(),
+            "transactions_expired": database.expired_transaction_count,
             "checkpoint_ts": 0 if newest is None else int(newest.extra["commit_ts"]),
             "commit_ts": database.commit_ts,
             "open_transactions": database.open_transaction_count,
@@ -221,10 +228,20 @@ class StatehouseService:
     def _open(self, txn_id: str) -> Transaction:
         transaction = self._database.transaction(txn_id)
         if transaction.status == "expired":
-            self.counters.add("transactions_expired")
             _LOG.error("Transaction timeout: txn_id=%s", txn_id)
             raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, f"Transaction expired: {txn_id}")
         return transaction
+
+
+@contextmanager
+def _staging(transaction: Transaction) -> Iterator[None]:
+    """Tell an open transaction that may stage no more from one that has ended."""
+    try:
+        yield
+    except ConflictError as error:
+        if transaction.status == "open":
+            raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, error.message) from error
+        raise
 
 
 def status_of(error: RecollectError) -> grpc.StatusCode:

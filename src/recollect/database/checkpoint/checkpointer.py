@@ -20,7 +20,7 @@ from recollect.database.checkpoint.write import Labels, write_checkpoint
 from recollect.database.log.directory import LogDirectory
 from recollect.database.options import CheckpointOptions
 from recollect.database.tables import FrozenTables, Tables
-from recollect.errors import RecollectError
+from recollect.errors import ConflictError, RecollectError
 from recollect.repository.garbage import plan_sweep, sweep
 from recollect.repository.repository import Repository
 from recollect.values.event import ignore_events
@@ -61,6 +61,7 @@ class Checkpointer:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._is_closing = False
+        self._is_closed = False
         self._begun_ts = 0 if newest is None else checkpoint_commit(newest)
         self._count = 0
         self._thread: threading.Thread | None = None
@@ -80,11 +81,13 @@ class Checkpointer:
             self.note_commit(self._tables.commit_ts)
 
     def close(self) -> None:
-        """Stop; waits for a checkpoint under way."""
+        """Stop; waits for a checkpoint under way, also one on demand. Later ones are refused."""
         self._is_closing = True
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
+        with self._lock:
+            self._is_closed = True
 
     def note_commit(self, commit_ts: int) -> None:
         """Wake the thread if enough was committed; called after every group of commits, so quick."""
@@ -99,9 +102,12 @@ class Checkpointer:
 
         Raises:
             RequestError: The name is none that a snapshot can have.
+            ConflictError: The database is closed: its directory may be another's by now.
         """
         check_name(name)
         with self._lock:
+            if self._is_closed:
+                raise ConflictError("no checkpoint can be taken: the database is closed", "open it again")
             frozen = self._tables.freeze()
             try:
                 if (
