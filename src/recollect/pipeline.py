@@ -7,7 +7,7 @@ any other `concurrent.futures.Executor` fits as well.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Executor, Future
 from typing import TypeVar
 
@@ -17,12 +17,12 @@ Result = TypeVar("Result")
 
 def map_ordered(
     function: Callable[[Item], Result], items: Iterable[Item], *, executor: Executor, window: int
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yield `function(item)` in the order of `items`, at most `window` of them under way at once.
 
     Items are drawn only as results are taken, so memory is bounded by the window. The first
     error is raised where its result would have been; calls not yet begun are cancelled, and
-    those under way are waited for, so that nothing runs on after this ended.
+    those under way are waited for, so that nothing runs on in this machine after this ended.
     """
     pending: deque[Future[Result]] = deque()
     try:

@@ -4,29 +4,44 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
 
 import msgspec
 
+from recollect import __version__
 from recollect.clock import Clock, SystemClock
-from recollect.engines.base import Source, Target
+from recollect.engines.base import FileKeeper, Part, Source, Target
 from recollect.engines.edge.captured import open_captured
 from recollect.engines.edge.source import EdgeSource, edge_info
 from recollect.engines.edge.target import EdgeTarget
 from recollect.engines.embedded import open_embedded_source, open_embedded_target
 from recollect.engines.memory import open_memory
 from recollect.engines.qdrant.address import parse_address
+from recollect.engines.qdrant.capture.options import CaptureOptions
+from recollect.engines.qdrant.capture.part import ShardPart, hold_part
 from recollect.engines.qdrant.capture.source import CapturingSource
-from recollect.engines.qdrant.capture.view import CaptureOptions
 from recollect.engines.qdrant.source import QdrantSource
 from recollect.engines.qdrant.staged_files import Scratch
 from recollect.engines.qdrant.target import QdrantTarget
-from recollect.errors import RequestError, UnsupportedError
+from recollect.errors import ConflictError, NotFoundError, RecollectError, RequestError, UnsupportedError
+from recollect.executors import open_executor, parse_executor
+from recollect.operations.parts import (
+    HoldPart,
+    PartJob,
+    PartView,
+    RefusedPart,
+    StoredPart,
+    Workforce,
+    store_part,
+)
 from recollect.repository.repository import Repository
 from recollect.repository.repository import create_repository as create_in_store
 from recollect.repository.repository import open_repository as open_in_store
+from recollect.settings import Flags, Settings, load_settings, read_secret
 from recollect.storage.base import ObjectStore
 from recollect.storage.probe import probe
 from recollect.storage.throttle import ThrottledStore
@@ -136,15 +151,111 @@ def _qdrant_source(url: str, context: Context, on_event: OnEvent) -> Source:
     """Open a server; without a spool, only scrolling can be had."""
     if context.spool is None:
         return QdrantSource(url, secrets=context.secrets, clock=context.clock, on_event=on_event)
-    options = CaptureOptions(
-        spool=context.spool,
-        spool_bytes=context.spool_bytes,
-        open_shard=open_captured,
-        new_id=context.new_id,
-    )
+    options = _capture_options(context, context.spool)
     return CapturingSource(
         url, secrets=context.secrets, clock=context.clock, options=options, on_event=on_event
     )
+
+
+def _capture_options(context: Context, spool: Path) -> CaptureOptions:
+    return CaptureOptions(
+        spool=spool, spool_bytes=context.spool_bytes, open_shard=open_captured, new_id=context.new_id
+    )
+
+
+@contextmanager
+def open_workforce(text: str, repository_url: str, context: Context) -> Iterator[Workforce]:
+    """Have the workers that `--executor` names, until the context ends; see `executors`.
+
+    Workers on other machines go by their own settings: spool, limits, the values of secrets. Those of this
+    machine go by `context`.
+    """
+    place = parse_executor(text)
+    own = None if place.is_elsewhere else context
+    with open_executor(place) as executor:
+        yield Workforce(
+            executor=executor,
+            work=partial(do_part, context=own),
+            repository_url=_from_anywhere(repository_url),
+            tool_version=__version__,
+            new_token=context.new_id,
+        )
+
+
+def do_part(job: PartJob, context: Context | None = None) -> StoredPart | RefusedPart:
+    """Do one worker's job, in the worker's process; without a context by the settings of its machine.
+
+    Raises:
+        RecollectError: Whatever failed; the message says where.
+    """
+    where = "a worker"
+    try:
+        if context is None:
+            settings = load_settings(Flags())
+            where = f"the worker on {settings.host}"
+            context = context_of(system_context(read_secret), settings)
+        return store_part(job, _repository_of(job, context), _holder(context))
+    except UnsupportedError:
+        raise
+    except RecollectError as error:
+        raise type(error)(f"{where}, at {job.part.label}: {error.message}", error.next_step) from error
+
+
+def context_of(context: Context, settings: Settings) -> Context:
+    """Return the context with what the settings say about this machine."""
+    return msgspec.structs.replace(
+        context,
+        bytes_per_second_max=settings.bytes_per_second_max,
+        spool=Path(settings.spool) if settings.spool else None,
+        spool_bytes=None if settings.spool_bytes is None else int(settings.spool_bytes),
+    )
+
+
+def _repository_of(job: PartJob, context: Context) -> Repository:
+    """Open the repository that the job means.
+
+    Raises:
+        ConflictError: Another one is at its place here, or the worker is of another release.
+        NotFoundError: None is.
+    """
+    if job.tool_version != __version__:
+        raise ConflictError(
+            f"Recollect {__version__} runs here, and {job.tool_version} asks",
+            "install the same version on all workers",
+        )
+    same = "let all workers see the same repository: a directory that they share, or a cloud store"
+    try:
+        repository = open_repository(job.repository_url, context)
+    except NotFoundError as error:
+        raise NotFoundError(error.message, same) from error
+    if repository.config.id != job.repository_id:
+        raise ConflictError(f"another repository is at {repository.url} here", same)
+    return repository
+
+
+def _holder(context: Context) -> HoldPart:
+    def hold(
+        part: Part, *, token: str, keeper: FileKeeper | None, anew: bool
+    ) -> AbstractContextManager[PartView]:
+        assert isinstance(part, ShardPart), "only shards of Qdrant servers are given out"
+        assert context.spool is not None, "settings always name a spool"
+        return hold_part(
+            part,
+            _capture_options(context, context.spool),
+            secrets=context.secrets,
+            clock=context.clock,
+            token=token,
+            keeper=keeper,
+            anew=anew,
+        )
+
+    return hold
+
+
+def _from_anywhere(repository_url: str) -> str:
+    """Return a repository's URL for processes that may stand in other directories."""
+    is_path = _SCHEME.match(repository_url) is None
+    return str(Path(repository_url).absolute()) if is_path else repository_url
 
 
 def open_target(url: str, context: Context) -> Target:

@@ -9,13 +9,15 @@ from typing import Any
 
 from recollect.clock import Clock, ManualClock
 from recollect.engines.edge.captured import open_captured
+from recollect.engines.qdrant.address import Secrets
+from recollect.engines.qdrant.capture.options import CaptureOptions
 from recollect.engines.qdrant.capture.receive import StreamLimits
 from recollect.engines.qdrant.capture.source import CapturingSource
-from recollect.engines.qdrant.capture.view import CaptureOptions
 from recollect.engines.qdrant.source import QdrantSource
 from recollect.engines.qdrant.staged_files import Scratch
 from recollect.engines.qdrant.target import QdrantTarget
 from recollect.operations import backup
+from recollect.operations.parts import Workforce
 from recollect.repository.repository import Repository, create_repository
 from recollect.storage.local import LocalStore
 from recollect.values.event import Event, Note
@@ -34,6 +36,8 @@ class Bench:
         self.notes: list[str] = []
         self.spool_bytes: int | None = None
         self.limits = StreamLimits(idle_s=0.3)
+        self.workforce: Workforce | None = None
+        self.secrets: Secrets = no_secret
         store = LocalStore(directory / "repository")
         self.repository: Repository = create_repository(
             store, now=self.clock.now(), random_bytes=self.random.randbytes
@@ -48,7 +52,7 @@ class Bench:
             limits=self.limits,
         )
         return CapturingSource(
-            url, secrets=no_secret, clock=self.clock, options=options, on_event=self.on_event
+            url, secrets=self.secrets, clock=self.clock, options=options, on_event=self.on_event
         )
 
     def backup(self, url: str, **options: Any) -> Snapshot:
@@ -62,6 +66,7 @@ class Bench:
                 options=backup.BackupOptions(**options),
                 clock=self.clock,
                 random_bytes=self.random.randbytes,
+                workforce=self.workforce,
                 on_event=self.on_event,
             )
         finally:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
-
-import msgspec
 
 from recollect import wiring
 from recollect.catalog.catalog import Catalog
 from recollect.cli.output import Output
 from recollect.engines.base import Source, Target
 from recollect.errors import NotFoundError, RequestError
+from recollect.operations.parts import Workforce
 from recollect.repository.lease import WAIT_S
 from recollect.repository.repository import Repository
 from recollect.settings import Settings
@@ -25,12 +23,7 @@ class Session:
     def __init__(self, settings: Settings, output: Output, context: wiring.Context) -> None:
         self.settings = settings
         self.output = output
-        self.context = msgspec.structs.replace(
-            context,
-            bytes_per_second_max=settings.bytes_per_second_max,
-            spool=Path(settings.spool) if settings.spool else None,
-            spool_bytes=None if settings.spool_bytes is None else int(settings.spool_bytes),
-        )
+        self.context = wiring.context_of(context, settings)
 
     @property
     def wait_s(self) -> float:
@@ -61,6 +54,16 @@ class Session:
         opened = wiring.open_source(url, self.context, self.output.on_event, collection=collection)
         with closing(opened) as source:
             yield source
+
+    @contextmanager
+    def workforce(self, executor: str) -> Iterator[Workforce | None]:
+        """Have the workers that `--executor` names; None where it names none."""
+        if not executor:
+            yield None
+            return
+        repository = self.settings.require_repository()
+        with wiring.open_workforce(executor, repository, self.context) as workforce:
+            yield workforce
 
     @contextmanager
     def target(self, url: str) -> Iterator[Target]:

@@ -26,14 +26,14 @@ _DECODER = msgspec.json.Decoder(Snapshot)
 def encode_snapshot(snapshot: Snapshot) -> bytes:
     """Encode a snapshot; deterministic.
 
-    A collection's `shards` are left out where there are none.
+    A collection's `shards` are left out where there are none, and its `base_runs` where it is one.
     """
-    if all(entry.shards for entry in snapshot.collections):
-        return _ENCODER.encode(snapshot)
     description = msgspec.to_builtins(snapshot)
     for entry in description["collections"]:
         if not entry["shards"]:
             del entry["shards"]
+        if entry["base_runs"] == 1:
+            del entry["base_runs"]
     return _ENCODER.encode(description)
 
 

@@ -287,6 +287,47 @@ class Capturing(Protocol):
         ...
 
 
+class Part(Protocol):
+    """One part of a collection, described so that another process can hold it. Picklable; without secrets.
+
+    Every record of the collection is in exactly one part.
+    """
+
+    @property
+    def label(self) -> str:
+        """What it is called in messages."""
+        ...
+
+
+class Division(msgspec.Struct, frozen=True, kw_only=True):
+    """A collection in parts, in the order in which they are best begun; `shards` are not known yet."""
+
+    description: CollectionDescription
+    parts: tuple[Part, ...]
+
+
+@runtime_checkable
+class Divisible(Protocol):
+    """A source view that can give out a collection in parts, for other processes to hold and read."""
+
+    def divide(self, name: str) -> Division:
+        """Describe the parts of a collection as they are now; nothing is held yet.
+
+        Raises:
+            UnsupportedError: It can only be read from here.
+            RequestError: Another process would need a secret that only this one has.
+        """
+        ...
+
+    def confirm(self, name: str, division: Division) -> None:
+        """Make sure that the parts are those that were there before: no record went to one that is new.
+
+        Raises:
+            UnavailableError: They changed; what was read must be thrown away.
+        """
+        ...
+
+
 @runtime_checkable
 class Adapting(Protocol):
     """A target that cannot hold every record as it is, and says beforehand what it will hold."""

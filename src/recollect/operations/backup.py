@@ -10,28 +10,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import datetime
-from typing import Literal
 
 import msgspec
-import pyarrow as pa
 
 from recollect.catalog.catalog import Catalog, check_name
 from recollect.catalog.tags import check_tag
 from recollect.clock import Clock
 from recollect.engines.base import Capabilities, CollectionDescription, Source, SourceView, Versioned
 from recollect.errors import IntegrityError, NotFoundError
+from recollect.operations.by_workers import ByWorkers, Terms
+from recollect.operations.changes import ByteCount, Compare, bytes_of_all, find_changes
 from recollect.operations.files import FileStore, has_files
-from recollect.operations.incremental import feed_since, with_versions
-from recollect.operations.scan import digested, held
+from recollect.operations.parts import Workforce
+from recollect.operations.parts_joined import Joint
+from recollect.operations.scan import held
 from recollect.policy.compaction import CompactionLimits
 from recollect.policy.duration import Duration
 from recollect.repository.lease import WAIT_S, hold_writer_lease
 from recollect.repository.repository import Repository
 from recollect.segments.compact import compact_runs
-from recollect.segments.compare import Comparison, changes_between, changes_from_feed
+from recollect.segments.compare import Comparison
 from recollect.segments.reader import RunsReader
 from recollect.segments.writer import write_run
-from recollect.values import batch as columns
 from recollect.values.event import Note, OnEvent, ignore_events
 from recollect.values.schema import layout_difference
 from recollect.values.snapshot import CHOSEN_COLLECTIONS, CollectionEntry, Snapshot
@@ -59,7 +59,7 @@ class BackupOptions(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     host: str = ""
     tool_version: str = ""
-    compare: Literal["changes", "scan", "nothing"] = "changes"
+    compare: Compare = "changes"
     files: Duration | None = None
     wait_s: float = WAIT_S
     limits: CompactionLimits = CompactionLimits()
@@ -88,9 +88,12 @@ def run(
     options: BackupOptions,
     clock: Clock,
     random_bytes: RandomBytes,
+    workforce: Workforce | None = None,
     on_event: OnEvent = ignore_events,
 ) -> BackupReport:
     """Back up collections of a source and commit one snapshot.
+
+    With a `workforce`, its workers read and store what can be divided; the lease is held here for all.
 
     Raises:
         RequestError: A tag or the name is malformed; nothing was read.
@@ -104,18 +107,15 @@ def run(
     created_at = clock.now()
     catalog = Catalog(repository)
     engine = source.info()
+    purpose, wait_s = f"backup of {engine.url}", options.wait_s
     with hold_writer_lease(
-        repository.store,
-        purpose=f"backup of {engine.url}",
-        clock=clock,
-        random_bytes=random_bytes,
-        wait_s=options.wait_s,
+        repository.store, purpose=purpose, clock=clock, random_bytes=random_bytes, wait_s=wait_s
     ) as lease:
         history = _History(catalog, engine.url, options, created_at)
         with source.hold() as view, ThreadPoolExecutor(SEAL_WORKERS) as executor:
             names = _names(view, options.collections, engine.url)
             job = _Job(view, source.capabilities, repository, executor, options, on_event=on_event)
-            written = [job.collection(name, history) for name in names]
+            written = list(job.collections(names, history, workforce))
         snapshot = Snapshot(
             id=new_ulid(created_at, random_bytes),
             created_at=created_at,
@@ -212,6 +212,33 @@ class _Job:
         self._compare = options.compare
         self._on_event = on_event
 
+    def collections(
+        self, names: list[str], history: _History, workforce: Workforce | None
+    ) -> Iterator[tuple[CollectionEntry, int]]:
+        """Store the changes of collections; yields each one's entry and the bytes that were added."""
+        if workforce is None:
+            yield from (self.collection(name, history) for name in names)
+            return
+        by_workers = ByWorkers(
+            workforce,
+            self._view,
+            Joint(
+                repository=self._repository,
+                executor=self._executor,
+                limits=self._limits,
+                join_bytes_max=workforce.join_bytes_max,
+            ),
+            Terms(
+                compare=self._compare,
+                capabilities=self._capabilities,
+                stores_files=history.with_files,
+                parent_of=lambda found: self._usable_parent(history.entry(found.name), found),
+                alone=lambda name: self.collection(name, history),
+            ),
+            self._on_event,
+        )
+        yield from by_workers.stored(names)
+
     def collection(self, name: str, history: _History) -> tuple[CollectionEntry, int]:
         """Store one collection's changes; returns its entry and the bytes that were added."""
         keeper = FileStore(self._repository, history.object_digests) if history.with_files else None
@@ -224,13 +251,28 @@ class _Job:
         parent = self._usable_parent(history.entry(description.name), description)
         old = RunsReader(self._repository, description.schema, parent.runs if parent else ())
         totals = Comparison()
-        seen = _ByteCount()
-        changes = self._changes(description, parent, old, totals, seen)
+        seen = ByteCount()
+        changes = find_changes(
+            self._view,
+            description,
+            parent,
+            old,
+            compare=self._compare,
+            capabilities=self._capabilities,
+            totals=totals,
+            read=seen,
+            on_event=self._on_event,
+        )
         written = write_run(changes, description.schema, self._repository, executor=self._executor)
         self._prove(name, parent, totals)
         runs = (*old.runs, written.run) if written.run else old.runs
         compacted = compact_runs(
-            runs, description.schema, self._repository, executor=self._executor, limits=self._limits
+            runs,
+            description.schema,
+            self._repository,
+            executor=self._executor,
+            limits=self._limits,
+            base_runs=parent.base_runs if parent else 1,
         )
         entry = CollectionEntry(
             name=description.name,
@@ -241,29 +283,12 @@ class _Job:
             consistency=description.consistency,
             position=self._position(description),
             changes=totals.changes,
-            source_bytes=seen.total_of(totals.after.record_count, parent),
+            source_bytes=bytes_of_all(seen, totals.after.record_count, parent),
             runs=compacted.runs,
+            base_runs=compacted.base_runs,
             shards=description.shards,
         )
         return entry, written.added_bytes + compacted.added_bytes
-
-    def _changes(
-        self,
-        description: CollectionDescription,
-        parent: CollectionEntry | None,
-        old: RunsReader,
-        totals: Comparison,
-        seen: _ByteCount,
-    ) -> Iterator[pa.RecordBatch]:
-        """Choose the cheapest way to the changes since the parent; see `operations.incremental`."""
-        schema = description.schema
-        if parent is not None and self._compare == "changes":
-            feed = feed_since(self._view, parent, old, schema, self._on_event)
-            if feed is not None:
-                return changes_from_feed(old.index(), seen.count(feed), schema, totals)
-        records = digested(self._view, description, self._capabilities, self._on_event)
-        records = with_versions(self._view, description.name, seen.count(records))
-        return changes_between(old.index(), records, schema, totals)
 
     def _position(self, description: CollectionDescription) -> str:
         """Return where the next backup may go on from."""
@@ -294,29 +319,3 @@ class _Job:
             )
             return None
         return parent
-
-
-class _ByteCount:
-    """Counts the records that pass through and their uncompressed bytes."""
-
-    def __init__(self) -> None:
-        self._rows = 0
-        self._bytes = 0
-
-    def count(self, changes: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Pass batches on, adding up keys, payloads and vectors (no digests)."""
-        for batch in changes:
-            self._rows += batch.num_rows
-            for field in batch.schema:
-                if field.name in {columns.KEY, columns.PAYLOAD} or field.name.startswith(
-                    columns.VECTOR_PREFIX
-                ):
-                    self._bytes += batch.column(field.name).nbytes
-            yield batch
-
-    def total_of(self, record_count: int, parent: CollectionEntry | None) -> int:
-        """Return the bytes of all records; those not read count as the parent's average."""
-        unread = max(0, record_count - self._rows)
-        if parent is None or not parent.record_count:
-            return self._bytes
-        return self._bytes + unread * parent.source_bytes // parent.record_count

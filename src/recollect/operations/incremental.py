@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from recollect.engines.base import ChangedSince, SourceView, Versioned
 from recollect.segments.merge import windows
-from recollect.segments.reader import RunsReader
+from recollect.segments.reader import Indexed
 from recollect.values import batch as columns
 from recollect.values.digest import digest_records
 from recollect.values.event import OnEvent, Progress
@@ -31,7 +31,7 @@ FETCH_BYTES = 32 * 1024 * 1024
 
 
 def feed_since(
-    view: SourceView, parent: CollectionEntry, old: RunsReader, schema: CollectionSchema, on_event: OnEvent
+    view: SourceView, parent: CollectionEntry, old: Indexed, schema: CollectionSchema, on_event: OnEvent
 ) -> Iterator[pa.RecordBatch] | None:
     """Return the changes since the parent, as `change_schema` batches; None if the engine cannot tell them.
 
@@ -73,7 +73,7 @@ def _digested(feed: Iterator[pa.RecordBatch], schema: CollectionSchema) -> Itera
             yield digest_records(batch, schema)
 
 
-def _by_version(view: Versioned, name: str, old: RunsReader, on_event: OnEvent) -> Iterator[pa.RecordBatch]:
+def _by_version(view: Versioned, name: str, old: Indexed, on_event: OnEvent) -> Iterator[pa.RecordBatch]:
     """List versions, fetch the records whose version is another, and report vanished keys as deletes."""
     done = 0
     fetcher = _Fetcher(view, name)

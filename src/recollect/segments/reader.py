@@ -7,6 +7,7 @@ are fetched only for the rows that won, a few blocks at a time.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,14 @@ INDEX_BYTES_MAX = 64 * 1024 * 1024
 """Bytes of all open indexes that are held in memory; the rest goes to temporary files."""
 PART_BYTES = 16 * 1024 * 1024
 """Vectors of a batch that a reader yields, about."""
+
+
+class Indexed(Protocol):
+    """A state whose records can be listed without their values."""
+
+    def index(self) -> Iterator[pa.RecordBatch]:
+        """Yield key, op, position and digests of all live records: `index_schema`, upserts only."""
+        ...
 
 
 class RunsReader:

@@ -141,6 +141,8 @@ class CollectionEntry(msgspec.Struct, frozen=True, kw_only=True):
         changes: Against the parent snapshot; all `added` without one.
         source_bytes: Size of the records' values, uncompressed: vectors, payloads and keys.
         runs: Oldest first.
+        base_runs: How many of the first runs share no key and are the oldest state together: several where
+            workers stored a part of it each.
         shards: How each shard was captured, ascending; empty where the engine has none, or does not tell.
     """
 
@@ -154,6 +156,7 @@ class CollectionEntry(msgspec.Struct, frozen=True, kw_only=True):
     changes: ChangeCounts = ChangeCounts()
     source_bytes: int = 0
     runs: tuple[Run, ...] = ()
+    base_runs: Annotated[int, msgspec.Meta(ge=1)] = 1
     shards: tuple[ShardEntry, ...] = ()
 
     def segments(self) -> list[SegmentRef]:

@@ -28,6 +28,12 @@ PhysicalOption = Annotated[
 PhysicalEveryOption = Annotated[
     str, typer.Option(metavar="D", help="Do so if the newest such snapshot is older, such as 7d.")
 ]
+ExecutorOption = Annotated[
+    str,
+    typer.Option(
+        metavar="E", help="Who reads shards of a server: threads:N, processes:N, or dask://host:8786."
+    ),
+]
 
 
 def run(
@@ -51,6 +57,7 @@ def run(
     ] = False,
     physical: PhysicalOption = False,
     physical_every: PhysicalEveryOption = "",
+    executor: ExecutorOption = "",
     scan: Annotated[
         bool, typer.Option("--scan", help="Read every record even where the engine can tell what changed.")
     ] = False,
@@ -77,13 +84,14 @@ def run(
         wait_s=session.wait_s,
     )
     repository = session.repository()
-    with session.source(url) as opened:
+    with session.workforce(executor) as workforce, session.source(url) as opened:
         report = backup.run(
             opened,
             repository,
             options=options,
             clock=session.context.clock,
             random_bytes=session.context.random_bytes,
+            workforce=workforce,
             on_event=session.output.on_event,
         )
     _tell(session, report)

@@ -18,6 +18,11 @@ class Access:
         self._secrets = secrets
         self.clock = clock
 
+    @property
+    def address(self) -> Address:
+        """The server of the URL."""
+        return parse_address(self.url, self._secrets)[0]
+
     def connect(self, address: Address | None = None) -> Connection:
         """Return a new connection to a node, or to the server of the URL; the caller closes it."""
         own, api_key = parse_address(self.url, self._secrets)

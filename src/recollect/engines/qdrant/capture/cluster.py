@@ -59,6 +59,11 @@ class Nodes:
         """All peers, ascending."""
         return tuple(sorted(self._addresses))
 
+    @property
+    def addresses(self) -> dict[int, Address]:
+        """Where each peer is."""
+        return dict(self._addresses)
+
     def connect(self, peer_id: int) -> Connection:
         """Return a new connection to a node; the caller closes it.
 

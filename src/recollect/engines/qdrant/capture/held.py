@@ -15,7 +15,7 @@ from recollect.engines.qdrant.capture.cluster import ShardLayout
 from recollect.engines.qdrant.capture.merge import merged
 from recollect.engines.qdrant.capture.reader import OpenShard, ShardReader
 from recollect.engines.qdrant.capture.shard import HeldShard, ShardCapture
-from recollect.errors import IntegrityError
+from recollect.errors import IntegrityError, UnavailableError
 from recollect.values import batch as columns
 from recollect.values.batch import rebatch
 
@@ -24,14 +24,23 @@ NODES_MAX = 16
 
 
 class HeldCollection:
-    """Open shards of one collection. One thread at a time."""
+    """Open shards of one collection. One thread at a time.
+
+    Args:
+        shard_ids: Of all shards of the collection, whether they are here or not.
+    """
 
     def __init__(
-        self, description: CollectionDescription, shards: list[HeldShard], readers: list[ShardReader]
+        self,
+        description: CollectionDescription,
+        shards: list[HeldShard],
+        readers: list[ShardReader],
+        shard_ids: tuple[int, ...],
     ) -> None:
         self.description = description
         self._shards = shards
         self._readers = readers
+        self._shard_ids = shard_ids
 
     def scan(self, *, batch_rows: int) -> Iterator[pa.RecordBatch]:
         """Yield all records, ascending by key."""
@@ -69,10 +78,6 @@ class HeldCollection:
         """Tell whether no shard changed since that moment."""
         return all(shard.kept.is_as_at(token) for shard in self._shards)
 
-    @property
-    def _shard_ids(self) -> tuple[int, ...]:
-        return tuple(shard.layout.shard_id for shard in self._shards)
-
 
 @contextmanager
 def hold_shards(capture: ShardCapture, layouts: list[ShardLayout]) -> Iterator[list[HeldShard]]:
@@ -104,11 +109,19 @@ def hold_shards(capture: ShardCapture, layouts: list[ShardLayout]) -> Iterator[l
 
 @contextmanager
 def open_shards(
-    description: CollectionDescription, shards: list[HeldShard], open_shard: OpenShard
+    description: CollectionDescription,
+    shards: list[HeldShard],
+    open_shard: OpenShard,
+    shard_ids: tuple[int, ...],
 ) -> Iterator[HeldCollection]:
-    """Open the files of all shards with the engine."""
-    with ExitStack() as stack:
-        readers = [
-            stack.enter_context(open_shard(shard.kept.directory, description.schema)) for shard in shards
-        ]
-        yield HeldCollection(description, shards, readers)
+    """Open the files of shards with the engine. Files that cannot be read are not met again."""
+    try:
+        with ExitStack() as stack:
+            readers = [
+                stack.enter_context(open_shard(shard.kept.directory, description.schema)) for shard in shards
+            ]
+            yield HeldCollection(description, shards, readers, shard_ids)
+    except (IntegrityError, UnavailableError):
+        for shard in shards:
+            shard.kept.forget()
+        raise

@@ -9,8 +9,9 @@ from recollect.clock import Clock
 from recollect.engines.base import Capabilities, EngineInfo
 from recollect.engines.qdrant.address import Secrets, parse_address
 from recollect.engines.qdrant.capture.access import Access
+from recollect.engines.qdrant.capture.options import CaptureOptions
 from recollect.engines.qdrant.capture.spool import Spool
-from recollect.engines.qdrant.capture.view import CaptureOptions, CaptureView
+from recollect.engines.qdrant.capture.view import CaptureView
 from recollect.engines.qdrant.source import CAPABILITIES, QdrantSource, QdrantView
 from recollect.values.event import OnEvent, ignore_events
 

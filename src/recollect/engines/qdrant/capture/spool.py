@@ -19,7 +19,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -98,12 +98,13 @@ class Spool:
         with disk_errors("making", self._directory):
             for part in (self._directory, self._directory / "runs", self._directory / "shards"):
                 part.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._remove_debris()
-            run = self._directory / "runs" / self._new_id()
-            run.mkdir(mode=0o700)
-            self._lock = _Lock.take(run)
-            self._run = run
-            self._make_room()
+            with _turn(self._directory):
+                self._remove_debris()
+                run = self._directory / "runs" / self._new_id()
+                run.mkdir(mode=0o700)
+                self._lock = _Lock.take(run)
+                self._run = run
+                self._make_room()
         return self
 
     def __exit__(
@@ -127,7 +128,7 @@ class Spool:
         """
         digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
         place = self._directory / "shards" / digest
-        with disk_errors("making", place):
+        with disk_errors("making", place), _turn(self._directory):
             place.mkdir(mode=0o700, exist_ok=True)
             lock = _Lock.try_take(place)
             if lock is None or not place.is_dir():
@@ -167,7 +168,8 @@ def disk_bytes(directory: Path) -> int:
     total = 0
     for root, _, names in os.walk(directory):
         for name in names:
-            total += os.lstat(Path(root) / name).st_blocks * 512
+            with suppress(FileNotFoundError):  # another run may be at work in it
+                total += os.lstat(Path(root) / name).st_blocks * 512
     return total
 
 
@@ -177,10 +179,22 @@ def _remove_unheld(place: Path) -> bool:
     if lock is None:
         return False
     try:
-        shutil.rmtree(place)
+        with suppress(FileNotFoundError):  # its run is just removing it
+            shutil.rmtree(place)
     finally:
         lock.release()
     return True
+
+
+@contextmanager
+def _turn(directory: Path) -> Iterator[None]:
+    """Wait until no other run looks for debris here: a place that is new is not locked yet, as debris is."""
+    descriptor = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 class _Lock:

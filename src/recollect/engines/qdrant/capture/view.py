@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 import msgspec
 import pyarrow as pa
 
 from recollect.clock import Clock
-from recollect.engines.base import CollectionDescription, FileKeeper
+from recollect.engines.base import CollectionDescription, Division, FileKeeper
 from recollect.engines.qdrant.address import Capture
 from recollect.engines.qdrant.capture.access import Access
 from recollect.engines.qdrant.capture.cluster import Nodes, ShardLayout, find_nodes, find_shards, spread
 from recollect.engines.qdrant.capture.held import HeldCollection, hold_shards, open_shards
-from recollect.engines.qdrant.capture.reader import OpenShard
-from recollect.engines.qdrant.capture.receive import StreamLimits
+from recollect.engines.qdrant.capture.options import CaptureOptions
+from recollect.engines.qdrant.capture.part import divided, require_same_shards
 from recollect.engines.qdrant.capture.shard import ShardCapture
 from recollect.engines.qdrant.capture.spool import Spool
 from recollect.engines.qdrant.place import Place
@@ -44,24 +43,6 @@ _PASSABLE = (
     UnsupportedError,
 )
 """What stops a capture and may not stop a scroll."""
-
-
-class CaptureOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How shard snapshots are taken.
-
-    Attributes:
-        spool: Directory for streams and kept shards.
-        spool_bytes: What the spool may take on disk; None for as much as there is.
-        open_shard: The engine that opens a shard's files.
-        new_id: Returns a new ULID.
-        limits: When a stream is given up.
-    """
-
-    spool: Path
-    spool_bytes: int | None = None
-    open_shard: OpenShard
-    new_id: Callable[[], str]
-    limits: StreamLimits = StreamLimits()
 
 
 class CaptureView:
@@ -168,10 +149,8 @@ class CaptureView:
     def _shards(self, place: Place, keeper: FileKeeper | None, *, anew: bool) -> Iterator[HeldCollection]:
         connection = self._view.connection
         nodes = self._find_nodes()
-        layouts = _under(place, find_shards(connection, place.physical, is_cluster=nodes.peer_ids != (0,)))
+        layouts = self._layouts(place, nodes)
         described = describe_place(connection, self._view.inventory, place)
-        if not layouts:
-            raise UnsupportedError(f"{place.name} has no shards")
         capture = ShardCapture(
             nodes,
             self._spool,
@@ -190,14 +169,37 @@ class CaptureView:
                 consistency=POINT_IN_TIME if len(entries) == 1 else PER_SHARD,
                 shards=entries,
             )
-            try:
-                with open_shards(description, shards, self._options.open_shard) as held:
-                    yield held
-            except (IntegrityError, UnavailableError):
-                # Whatever is wrong with the files must not be met again.
-                for shard in shards:
-                    shard.kept.forget()
-                raise
+            shard_ids = tuple(layout.shard_id for layout in layouts)
+            with open_shards(description, shards, self._options.open_shard, shard_ids) as held:
+                yield held
+
+    def divide(self, name: str) -> Division:
+        """Describe the shards of a collection, in an order that begins with shards of different nodes.
+
+        Raises:
+            RequestError: The key stands in the URL itself, and would travel with it.
+        """
+        place = self._view.place_of(name)
+        nodes = self._find_nodes()
+        layouts = self._layouts(place, nodes)
+        described = describe_place(self._view.connection, self._view.inventory, place)
+        description = msgspec.structs.replace(
+            described, consistency=POINT_IN_TIME if len(layouts) == 1 else PER_SHARD
+        )
+        return divided(self._access.url, place.physical, description, layouts, nodes)
+
+    def confirm(self, name: str, division: Division) -> None:
+        """Make sure that a collection has the shards that it had."""
+        now = self._layouts(self._view.place_of(name), self._find_nodes())
+        require_same_shards(name, division, now)
+
+    def _layouts(self, place: Place, nodes: Nodes) -> list[ShardLayout]:
+        is_cluster = nodes.peer_ids != (0,)
+        found = find_shards(self._view.connection, place.physical, is_cluster=is_cluster)
+        layouts = _under(place, found)
+        if not layouts:
+            raise UnsupportedError(f"{place.name} has no shards")
+        return layouts
 
     def _scrolled_shards(self, place: Place) -> tuple[ShardEntry, ...]:
         """Say of each shard that it is scrolled, where the server tells which there are."""
