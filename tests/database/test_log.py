@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 
 from recollect.clock import ManualClock
-from recollect.database import CheckpointOptions, Database, DatabaseOptions, LogOptions
+from recollect.database import (
+    CheckpointOptions,
+    Database,
+    DatabaseOptions,
+    EventOptions,
+    LogOptions,
+    VectorOptions,
+)
 from recollect.database.log import frame
 from recollect.database.log.files import DiskFiles
 from recollect.errors import (
@@ -21,6 +28,7 @@ from recollect.errors import (
     IntegrityError,
     LeaseHeldError,
     NotFoundError,
+    RequestError,
     StorageFullError,
     UnavailableError,
 )
@@ -310,6 +318,22 @@ def test_a_crash_at_any_operation_loses_nothing_acknowledged(tmp_path: Path, kin
         if not files.is_dead:
             return
     pytest.fail("the crashes never ended: raise the range")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        DatabaseOptions(log=LogOptions(segment_bytes_max=0)),
+        DatabaseOptions(checkpoints=CheckpointOptions(commit_interval=-1)),
+        DatabaseOptions(vectors=VectorOptions(metric="manhattan")),
+        DatabaseOptions(events=EventOptions(ctx_buffer_size=0)),
+        DatabaseOptions(transaction_timeout_s=float("nan")),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(tmp_path: Path, options: DatabaseOptions) -> None:
+    with pytest.raises(RequestError, match="the option"):
+        Database.open(tmp_path / "db", options=options)
+    assert not (tmp_path / "db").exists()
 
 
 def test_fsync_modes_are_checked(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ import pytest
 from recollect.clock import ManualClock
 from recollect.database import CheckpointOptions, Database, DatabaseOptions, LogOptions
 from recollect.database.archive import Archiver, archived_source
+from recollect.database.log.directory import LogDirectory
 from recollect.database.log.files import DiskFiles
+from recollect.database.log.tail import LogTail
 from recollect.database.recovery import RecoveryTarget, parse_target, recover, recovery_window
 from recollect.engines.embedded import EmbeddedEngine
 from recollect.errors import ConflictError, IntegrityError, NotFoundError, RequestError
@@ -111,6 +113,46 @@ def test_a_database_that_lost_archived_commits_is_not_archived_over_them(
 
     with pytest.raises(ConflictError, match="is another one than in"):
         Archiver(tmp_path / "db", repository, clock=clock, random_bytes=RANDOM).run_once()
+
+
+def test_a_log_that_ends_before_the_archive_is_reported_at_once(
+    tmp_path: Path, repository: Repository, clock: ManualClock
+) -> None:
+    options = DatabaseOptions(checkpoints=OPTIONS.checkpoints)
+    with Database.open(tmp_path / "db", options=options, clock=clock) as db:
+        write(db, 3)
+        (segment,) = (tmp_path / "db" / "log").iterdir()
+        before_the_crash = segment.read_bytes()
+        write(db, 3)
+        archiver = Archiver(tmp_path / "db", repository, clock=clock, random_bytes=RANDOM)
+        assert archiver.run_once().last_ts == 6
+    segment.write_bytes(before_the_crash)
+
+    for one in (archiver, Archiver(tmp_path / "db", repository, clock=clock, random_bytes=RANDOM)):
+        with pytest.raises(ConflictError, match="ends before commit 6"):
+            one.run_once()
+    with Database.open(tmp_path / "db", options=options, clock=clock) as db:
+        for _ in range(5):
+            db.state.set("ns", "a", "k", "another history")
+    with pytest.raises(ConflictError, match="is another one than in"):
+        archiver.run_once()
+
+
+def test_a_tail_goes_on_where_it_was_and_notices_another_history(tmp_path: Path, clock: ManualClock) -> None:
+    tail = LogTail(LogDirectory(DiskFiles(), tmp_path / "log"))
+    with Database.open(tmp_path, options=OPTIONS, clock=clock) as db:
+        assert list(tail.commits_after(0)) == []
+        for turn in range(5):  # over several segments
+            write(db, 4)
+            found = [commit.commit_ts for commit in tail.commits_after(4 * turn)]
+            assert found == list(range(4 * turn + 1, 4 * turn + 5))
+            assert tail.still_holds(4 * turn + 4)
+        assert [commit.commit_ts for commit in tail.commits_after(17)] == [18, 19, 20]  # a pass that failed
+        assert [commit.commit_ts for commit in tail.commits_after(2)] == list(range(3, 21))
+    assert not tail.still_holds(19)
+    newest = max((tmp_path / "log").iterdir())
+    newest.write_bytes(newest.read_bytes()[:100])
+    assert not tail.still_holds(20)
 
 
 def test_damage_in_the_archive_ends_what_can_be_reached(

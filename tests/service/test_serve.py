@@ -5,16 +5,19 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from recollect.clock import ManualClock, SystemClock
 from recollect.database import Database
-from recollect.errors import NotFoundError, RequestError
+from recollect.errors import NotFoundError, RecollectError, RequestError
 from recollect.repository.repository import Repository, create_repository
 from recollect.service.daemon import Daemon
 from recollect.service.options import ServeOptions, load_options
+from recollect.storage.base import StoredObject
 from recollect.storage.memory import MemoryStore
 
 LOCAL = "statehouse.address=127.0.0.1:0"
@@ -56,6 +59,7 @@ def test_statehouses_environment_is_honoured() -> None:
     assert found.statehouse.address == "0.0.0.0:2"
     assert found.database_options().transaction_timeout_s == 0.25
     assert options(environment={"STATEHOUSE_USE_MEMORY": "1"}).use_memory
+    assert options(data="/d", environment={"STATEHOUSE_FSYNC_ON_COMMIT": ""}).fsync == "commit"
     assert options("log.fsync_interval_s=2", data="/d").log.segment_bytes_max == 104_857_600
 
 
@@ -90,11 +94,23 @@ def test_wrong_options_are_named(tmp_path: Path) -> None:
         ("fsync=never", "fsync"),
         ("checkpoints.keep_last=many", "keep_last"),
         ("data", "sets nothing"),
+        ("checkpoints.commit_interval=-1", "checkpoints.commit_interval must be 0 or more"),
+        ("log.segment_bytes_max=0", "log.segment_bytes_max must be positive"),
+        ("vectors.metric=manhattan", "vectors.metric"),
+        ("events.ctx_buffer_size=0", "events.ctx_buffer_size must be positive"),
+        ("statehouse.transaction_timeout_ms=0", "transaction_timeout_ms must be positive"),
+        ("statehouse.address=localhost", "statehouse.address is 'localhost', which is no address"),
+        ("statehouse.address=localhost:70000", "no address"),
+        ("drain_s=-1", "drain_s"),
+        ("drain_s=nan", "drain_s"),
+        ("archive.interval_s=1e300", "archive.interval_s"),
     ):
         with pytest.raises(RequestError, match=message):
             options(setting, data="/d")
     with pytest.raises(RequestError, match="no data directory"):
         options()
+    with pytest.raises(RequestError, match="STATEHOUSE_FSYNC_ON_COMMIT is 'sure', which is neither"):
+        options(data="/d", environment={"STATEHOUSE_FSYNC_ON_COMMIT": "sure"})
     with pytest.raises(NotFoundError, match="no configuration file"):
         options(config=str(tmp_path / "none.toml"))
     broken = tmp_path / "broken.toml"
@@ -129,6 +145,62 @@ def test_a_server_archives_what_it_has_at_the_end(tmp_path: Path) -> None:
     server.stop()
 
     assert [item.key[-20:] for item in repository.store.list("journal")] == ["00000000000000000005"]
+
+
+def test_what_fails_at_the_end_does_not_keep_the_rest_from_being_done(tmp_path: Path) -> None:
+    clock = ManualClock()
+    repository = create_repository(MemoryStore(), now=clock.now(), random_bytes=os.urandom)
+    server = daemon(
+        options(LOCAL, LOCAL_NVECD, "archive.repository=x", "archive.interval_s=60", data=str(tmp_path)),
+        repository,
+    )
+    server.start()
+    assert server.database is not None
+    server.database.state.set("default", "a", "k", 1)
+    (tmp_path / "snapshots").write_text("in the way")
+
+    with pytest.raises(RecollectError, match="JSON snapshot"):
+        server.stop()
+
+    assert len(list(repository.store.list("journal"))) == 1
+    Database.open(tmp_path).close()
+
+
+def test_archiving_goes_on_after_a_failure_of_any_kind(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = ManualClock()
+    store = BrokenOnce()
+    repository = create_repository(store, now=clock.now(), random_bytes=os.urandom)
+    server = daemon(
+        options(LOCAL, LOCAL_NVECD, "archive.repository=x", "archive.interval_s=0.01", data=str(tmp_path)),
+        repository,
+    )
+    store.is_broken = True
+    server.start()
+    assert server.database is not None
+    server.database.state.set("default", "a", "k", 1)
+
+    assert store.mended.wait(30)  # set by the pass after the one that failed
+    server.stop()
+    assert "archive failed and is tried again" in caplog.text
+
+
+class BrokenOnce(MemoryStore):
+    """A store whose listing fails once by something that nobody foresaw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_broken = False
+        self.mended = threading.Event()
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        if self.is_broken and prefix.startswith("journal"):
+            self.is_broken = False
+            raise ZeroDivisionError
+        if prefix.startswith("journal") and not self.mended.is_set():
+            self.mended.set()
+        return super().list(prefix)
 
 
 def test_in_memory_nothing_stays(tmp_path: Path) -> None:

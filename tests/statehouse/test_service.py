@@ -108,6 +108,13 @@ def test_names_with_colons_do_not_collide(channel: grpc.Channel) -> None:
     assert call(channel, "GetState", namespace="a:b", agent_id="c", key="d").version == 1
 
 
+def test_a_number_that_no_double_can_be_is_said(channel: grpc.Channel, served: Served) -> None:
+    served.database.state.set("n", "a", "k", {"v": 10**400})
+    code, details = status(channel, "GetState", namespace="n", agent_id="a", key="k")
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "no double" in details
+
+
 def test_snapshots_can_be_taken_and_listed(channel: grpc.Channel, served: Served) -> None:
     served.database.state.set("n", "a", "k", {"v": 1})
     made = call(channel, "CreateSnapshot", name="before", description="an upgrade")

@@ -21,9 +21,10 @@ from recollect.database.log import frame
 from recollect.database.log.directory import LogDirectory
 from recollect.database.log.files import DiskFiles, Files, LogFile
 from recollect.database.log.segment import Commit, segment_first_ts, segment_name
+from recollect.database.log.tail import LogTail
 from recollect.database.recovery import RecoverySource
 from recollect.errors import ConflictError, NotFoundError, RepositoryNotFoundError, UnsupportedError
-from recollect.journal.stream import Gap, JournalStream, Piece, only_stream
+from recollect.journal.stream import Gap, JournalStream, Piece, gaps_between, only_stream
 from recollect.repository.lease import hold_writer_lease
 from recollect.repository.repository import Repository, open_repository
 from recollect.storage.local import LocalStore
@@ -71,6 +72,9 @@ class Archiver:
         self._random_bytes = random_bytes
         self._identity = read_identity(files, data)
         self._log = LogDirectory(files, data / LOG)
+        self._tail = LogTail(self._log)
+        # The checkpoint last weighed as a base; or each pass would read every snapshot of the repository.
+        self._weighed = ("", False)
         self.stream = JournalStream(repository.store, self._identity.id)
 
     def run_once(self) -> ArchivePass:
@@ -82,25 +86,25 @@ class Archiver:
         """
         pieces = self.stream.pieces()
         last_ts = pieces[-1].last if pieces else 0
-        commits = self._log.good_commits_from(last_ts + 1)
-        if pieces:
+        if pieces and not self._tail.still_holds(last_ts):
             self._compare(pieces[-1])
         added = self._ensure_base(last_ts)
         shipped, batch, size = 0, list[Commit](), 0
-        for commit in commits:
+        for commit in self._tail.commits_after(last_ts):
             if batch and (
                 size + len(commit.body) > PIECE_BYTES_MAX or commit.commit_ts != batch[-1].commit_ts + 1
             ):
-                added += self._put(batch)
+                added += self._put(batch, pieces)
                 batch, size = [], 0
             batch.append(commit)
             size += len(commit.body) + frame.FRAME_SIZE
             shipped, last_ts = shipped + 1, commit.commit_ts
         if batch:
-            added += self._put(batch)
-        return ArchivePass(last_ts, shipped, added, self.stream.gaps())
+            added += self._put(batch, pieces)
+        return ArchivePass(last_ts, shipped, added, gaps_between(pieces))
 
-    def _put(self, commits: Sequence[Commit]) -> int:
+    def _put(self, commits: Sequence[Commit], pieces: list[Piece]) -> int:
+        """Write one piece and note it among `pieces`; return the bytes added."""
         first, last = commits[0], commits[-1]
         header = frame.SegmentHeader(
             frame.LOG_FORMAT, first.commit_ts, self._identity.id_bytes, first.time_us
@@ -111,13 +115,22 @@ class Archiver:
             parts += [_frame_header(commit, body, last.commit_ts), body]
         data = b"".join(parts)
         seal = frame.Seal(first.commit_ts, last.commit_ts, len(data), hashlib.sha256(data).digest())
-        return self.stream.put(first.commit_ts, last.commit_ts, data + frame.encode_seal(seal))
+        data += frame.encode_seal(seal)
+        added = self.stream.put(first.commit_ts, last.commit_ts, data)
+        pieces.append(Piece(first.commit_ts, last.commit_ts, len(data)))
+        return added
 
     def _compare(self, piece: Piece) -> None:
         """Make sure that the last archived commit is the one that this log has under that number."""
         local = next(iter(self._log.good_commits_from(piece.last)), None)
-        if local is None or local.commit_ts != piece.last:
-            return
+        if local is None:
+            raise ConflictError(
+                f"the log in {self._data} ends before commit {piece.last}, which {self._repository.url} "
+                "holds: the database lost commits that had been archived, or its log is damaged",
+                "keep the archive; recover from it, or archive this database to another repository",
+            )
+        if local.commit_ts != piece.last:
+            return  # it was dropped, and what follows is a gap
         archive = journal_log(self.stream)
         archived = next(iter(archive.good_commits_from(piece.last)), None)
         if archived is not None and bytes(archived.body) != bytes(local.body):
@@ -132,12 +145,13 @@ class Archiver:
         firsts = self._log.first_commits()
         begins_whole = bool(firsts) and firsts[0] <= last_ts + 1
         newest = self._newest(LocalStore(self._data / CHECKPOINTS))
+        if newest is None or (newest.id, begins_whole) == self._weighed:
+            return 0
         known = max((checkpoint_commit(one) for one in self._bases()), default=0)
-        if newest is None or checkpoint_commit(newest) <= known:
-            return 0
-        if begins_whole and checkpoint_commit(newest) - known < BASE_COMMITS:
-            return 0
-        return self._copy(newest)
+        ahead = checkpoint_commit(newest) - known
+        added = self._copy(newest) if ahead > 0 and (ahead >= BASE_COMMITS or not begins_whole) else 0
+        self._weighed = newest.id, begins_whole
+        return added
 
     def _newest(self, store: LocalStore) -> Snapshot | None:
         try:

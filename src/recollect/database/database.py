@@ -22,7 +22,7 @@ from recollect.database.log.directory import LogDirectory
 from recollect.database.log.files import DiskFiles, Files
 from recollect.database.log.writer import LogWriter
 from recollect.database.operation import Operation
-from recollect.database.options import DatabaseOptions, FsyncMode, FusionOptions
+from recollect.database.options import DatabaseOptions, FsyncMode, FusionOptions, check_options
 from recollect.database.planner import RESERVED_NAMES, Planner
 from recollect.database.stage import DEFAULT_COLLECTION
 from recollect.database.start import Started, start
@@ -124,13 +124,15 @@ class Database:
         file system and `checkpoints` the store of checkpoints; tests pass ones that fail.
 
         Raises:
+            RequestError: An option makes no sense.
             LeaseHeldError: It is open already.
             IntegrityError: Stored bytes are damaged; the message says where, and how to recover.
             FormatVersionError: It was written by a newer release.
         """
         if fsync not in ("commit", "interval", "off"):
             raise RequestError(f"fsync must be 'commit', 'interval' or 'off', got {fsync!r}")
-        clock, files, options = clock or SystemClock(), files or DiskFiles(), options or DatabaseOptions()
+        clock, files = clock or SystemClock(), files or DiskFiles()
+        options = check_options(options or DatabaseOptions())
         directory = open_directory(
             files, Path(path), read_only=read_only, now=clock.now(), random_bytes=random_bytes
         )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+import math
+from collections.abc import Iterator
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from recollect.errors import RequestError
 from recollect.values.schema import Metric
 
 FsyncMode: TypeAlias = Literal["commit", "interval", "off"]
@@ -136,3 +139,47 @@ class DatabaseOptions(msgspec.Struct, frozen=True, kw_only=True):
     transaction_timeout_s: float = 30.0
     transaction_count_max: int = 10_000
     transaction_bytes_max: int = 4 << 30
+
+
+_METRICS = ("cosine", "dot", "euclid")
+_POSITIVE = frozenset(
+    {
+        "ctx_buffer_size",
+        "temporal_half_life_sec",
+        "hnsw_connectivity",
+        "hnsw_expansion_add",
+        "hnsw_expansion_search",
+        "segment_bytes_max",
+        "fsync_interval_s",
+        "transaction_timeout_s",
+        "transaction_count_max",
+        "transaction_bytes_max",
+    }
+)
+
+
+def check_options(options: DatabaseOptions) -> DatabaseOptions:
+    """Return the options if every value makes sense.
+
+    Raises:
+        RequestError: One does not; it is named.
+    """
+    for name, value in _numbers(options, ""):
+        least = name.rpartition(".")[2] in _POSITIVE
+        if not math.isfinite(value) or value < 0 or (least and not value):
+            wanted = "positive" if least else "0 or more"
+            raise RequestError(f"the option {name} must be {wanted}, got {value}")
+    if options.vectors.metric not in _METRICS:
+        raise RequestError(
+            f"the option vectors.metric is {options.vectors.metric!r}", f"choose one of {', '.join(_METRICS)}"
+        )
+    return options
+
+
+def _numbers(options: msgspec.Struct, prefix: str) -> Iterator[tuple[str, float]]:
+    for field in options.__struct_fields__:
+        value: Any = getattr(options, field)
+        if isinstance(value, msgspec.Struct):
+            yield from _numbers(value, f"{prefix}{field}.")
+        elif isinstance(value, (int, float)):
+            yield prefix + field, value

@@ -7,6 +7,7 @@ followed by the one that begins one position later; anything else is a gap.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from recollect.errors import ConflictError, IntegrityError, NotFoundError, RequestError
@@ -65,12 +66,7 @@ class JournalStream:
 
     def gaps(self) -> list[Gap]:
         """Return what is missing between the first and the last piece."""
-        pieces = self.pieces()
-        return [
-            Gap(left.last + 1, right.first - 1)
-            for left, right in zip(pieces, pieces[1:], strict=False)
-            if right.first != left.last + 1
-        ]
+        return gaps_between(self.pieces())
 
     def put(self, first: int, last: int, data: bytes) -> int:
         """Write a piece, durably; return the bytes that were added, 0 if these very bytes were there.
@@ -104,6 +100,15 @@ class JournalStream:
 
     def _key(self, first: int, last: int) -> str:
         return f"{JOURNAL}/{self.name}/{first:020d}-{last:020d}"
+
+
+def gaps_between(pieces: Sequence[Piece]) -> list[Gap]:
+    """Return what is missing between pieces, which ascend."""
+    return [
+        Gap(left.last + 1, right.first - 1)
+        for left, right in zip(pieces, pieces[1:], strict=False)
+        if right.first != left.last + 1
+    ]
 
 
 def stream_names(store: ObjectStore) -> list[str]:

@@ -87,13 +87,12 @@ class Daemon:
         if self._counters is not None:
             self._counters.write()
         database = self.database
-        try:
-            if database is not None and not database.is_read_only:
-                database.checkpoint()
+        # Called in the reverse order, and each whatever became of the others.
+        with self._stack as last:
             if self._archiver is not None:
-                self._archiver.run_once()
-        finally:
-            self._stack.close()
+                last.callback(self._archive)
+            if database is not None and not database.is_read_only:
+                last.callback(database.checkpoint)
         _LOG.info("Stopped")
 
     def _start(self) -> None:
@@ -157,6 +156,8 @@ class Daemon:
                     work()
                 except RecollectError as error:
                     _LOG.error("%s failed and is tried again: %s", work.__name__.strip("_"), error)
+                except Exception:  # noqa: BLE001 - a bug must not end archiving for good, unseen
+                    _LOG.exception("%s failed and is tried again", work.__name__.strip("_"))
 
         thread = threading.Thread(target=run, name=work.__name__.strip("_"), daemon=True)
         self._threads.append(thread)

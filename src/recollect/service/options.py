@@ -7,6 +7,7 @@ win over them. Unknown keys are refused at every level.
 
 from __future__ import annotations
 
+import threading
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from recollect.database.options import (
     FsyncMode,
     LogOptions,
     VectorOptions,
+    check_options,
 )
 from recollect.errors import MissingDependencyError, NotFoundError, RequestError
 
@@ -35,6 +37,7 @@ _STATEHOUSE = {
     "STATEHOUSE_LISTEN_ADDR": "statehouse.address",
 }
 _YES = frozenset({"1", "true", "yes", "on"})
+_NO = frozenset({"0", "false", "no", "off"})
 
 
 class StatehouseOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -137,11 +140,12 @@ def load_options(
     for name, key in _STATEHOUSE.items():
         if environment.get(name):
             _put(values, key, environment[name])
-    if environment.get("STATEHOUSE_USE_MEMORY", "").lower() in _YES:
-        _put(values, "use_memory", "true")
-    if "STATEHOUSE_FSYNC_ON_COMMIT" in environment:
-        wanted = environment["STATEHOUSE_FSYNC_ON_COMMIT"].lower() in _YES
-        _put(values, "fsync", "commit" if wanted else "interval")
+    in_memory = _switch(environment, "STATEHOUSE_USE_MEMORY")
+    if in_memory is not None:
+        _put(values, "use_memory", "true" if in_memory else "false")
+    fsync = _switch(environment, "STATEHOUSE_FSYNC_ON_COMMIT")
+    if fsync is not None:
+        _put(values, "fsync", "commit" if fsync else "interval")
     for key in _keys(ServeOptions):
         name = PREFIX + key.upper().replace(".", "_")
         if environment.get(name):
@@ -156,6 +160,18 @@ def load_options(
     if data:
         values["data"] = data
     return _checked(values, config)
+
+
+def _switch(environment: Mapping[str, str], name: str) -> bool | None:
+    """Return what a variable that is on or off says; None if it is not set, or empty."""
+    text = environment.get(name, "").lower()
+    if text in _YES | _NO:
+        return text in _YES
+    if text:
+        raise RequestError(
+            f"{name} is {environment[name]!r}, which is neither on nor off", "set it to 1 or 0"
+        )
+    return None
 
 
 def _checked(values: dict[str, Any], config: str) -> ServeOptions:
@@ -174,7 +190,34 @@ def _checked(values: dict[str, Any], config: str) -> ServeOptions:
         ) from error
     if not options.data and not options.use_memory:
         raise RequestError("no data directory is named", "give --data DIR, or set STATEHOUSE_DATA_DIR")
+    if options.statehouse.transaction_timeout_ms <= 0:
+        found = options.statehouse.transaction_timeout_ms
+        raise RequestError(f"the option statehouse.transaction_timeout_ms must be positive, got {found}")
+    check_options(options.database_options())
+    intervals = {
+        "drain_s": options.drain_s,
+        "statehouse.json_keep_last": options.statehouse.json_keep_last,
+        "statehouse.counters_interval_s": options.statehouse.counters_interval_s,
+        "archive.interval_s": options.archive.interval_s,
+    }
+    for key, value in intervals.items():
+        if not 0 <= value < threading.TIMEOUT_MAX:
+            raise RequestError(f"the option {key} makes no sense: {value}")
+    if options.archive.repository and not options.archive.interval_s:
+        raise RequestError("the option archive.interval_s must be positive to archive", "for example 5")
+    check_address("statehouse.address", options.statehouse.address)
     return options
+
+
+def check_address(key: str, address: str) -> tuple[str, int]:
+    """Return host and port of an option; RequestError if it is no address."""
+    host, separator, port = address.rpartition(":")
+    is_port = port.isascii() and port.isdigit() and int(port) <= 65535
+    if not separator or not is_port:
+        raise RequestError(
+            f"the option {key} is {address!r}, which is no address", "write it like 127.0.0.1:50051"
+        )
+    return host.strip("[]"), int(port)
 
 
 def _read(config: str) -> dict[str, Any]:

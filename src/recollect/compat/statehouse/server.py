@@ -75,6 +75,8 @@ def _unary(function: Callable[[Any], Any]) -> Callable[[Any, grpc.ServicerContex
             return function(request)
         except RecollectError as error:
             _refuse(context, error)
+        except Exception as error:  # noqa: BLE001 - the client gets a status, the log the trace
+            _fail(context, error)
 
     return call
 
@@ -87,6 +89,8 @@ def _streaming(
             yield from function(request)
         except RecollectError as error:
             _refuse(context, error)
+        except Exception as error:  # noqa: BLE001 - the client gets a status, the log the trace
+            _fail(context, error)
 
     return call
 
@@ -96,3 +100,8 @@ def _refuse(context: grpc.ServicerContext, error: RecollectError) -> None:
     if status in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL}:
         _LOG.error("Write failed: %s", error)
     context.abort(status, error.message)
+
+
+def _fail(context: grpc.ServicerContext, error: Exception) -> None:
+    _LOG.exception("A request failed by a bug")
+    context.abort(grpc.StatusCode.INTERNAL, f"a bug of the server: {type(error).__name__}; see its log")

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from recollect.errors import UnsupportedError
+
 _WHOLE_MAX = 2.0**53  # beyond it a double no longer tells neighbouring integers apart
 WRAPPED = "value"
 """Key under which a value that is no JSON object is shown to clients, who know only objects."""
@@ -47,13 +49,23 @@ def _number(number: float) -> int | float:
     )
 
 
+def _double(number: float) -> float:
+    try:
+        return float(number)
+    except OverflowError as error:
+        raise UnsupportedError(
+            "the value holds an integer that no double can be; this API has no other numbers",
+            "read it with `recollect.database`",
+        ) from error
+
+
 def _fill_value(target: Any, value: Any) -> None:
     if value is None:
         target.null_value = 0
     elif isinstance(value, bool):
         target.bool_value = value
     elif isinstance(value, (int, float)):
-        target.number_value = float(value)
+        target.number_value = _double(value)
     elif isinstance(value, str):
         target.string_value = value
     elif isinstance(value, dict):

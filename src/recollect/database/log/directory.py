@@ -64,6 +64,14 @@ class LogDirectory:
         """Return the path of a segment."""
         return self.path / segment_name(first_ts)
 
+    def read_segment(self, first_ts: int, byte_size_max: int = -1) -> bytes:
+        """Read the bytes of one segment, or the first of them."""
+        path = self.segment_path(first_ts)
+        try:
+            return self.files.read(path, byte_size_max)
+        except OSError as error:
+            raise storage_error(error, f"cannot read log segment {path}") from error
+
     def replay(self, after_ts: int, apply: Callable[[Commit], None], *, last_ts: int | None = None) -> LogEnd:
         """Read all segments, checking every commit, and apply those after `after_ts` in order.
 
@@ -127,7 +135,7 @@ class LogDirectory:
                 continue
             try:
                 # Treated as the newest, so that good commits before a damaged end are told.
-                for commit in self._reader(first_ts, self._read(first_ts), is_newest=True).commits():
+                for commit in self._reader(first_ts, self.read_segment(first_ts), is_newest=True).commits():
                     if commit.commit_ts >= commit_ts:
                         yield commit
             except IntegrityError:
@@ -165,7 +173,7 @@ class LogDirectory:
         firsts = self.first_commits()
         dropped = []
         for first_ts, next_first_ts in zip(firsts, firsts[1:], strict=False):
-            following = frame.decode_header(self._read(next_first_ts, frame.HEADER_SIZE))
+            following = frame.decode_header(self.read_segment(next_first_ts, frame.HEADER_SIZE))
             if next_first_ts > keep_ts or following is None or following.created_us > created_before_us:
                 break
             path = self.segment_path(first_ts)
@@ -180,7 +188,7 @@ class LogDirectory:
         firsts = self.first_commits()
         for number, first_ts in enumerate(firsts):
             is_newest = number == len(firsts) - 1
-            data = self._read(first_ts)
+            data = self.read_segment(first_ts)
             if is_newest and _is_unborn(data):
                 return  # the crash came while the segment was being created: it holds no commit
             yield self._reader(first_ts, data, is_newest=is_newest)
@@ -204,15 +212,8 @@ class LogDirectory:
 
     def _remove_unborn(self) -> None:
         firsts = self.first_commits()
-        if firsts and _is_unborn(self._read(firsts[-1])):
+        if firsts and _is_unborn(self.read_segment(firsts[-1])):
             self.files.remove(self.segment_path(firsts[-1]))
-
-    def _read(self, first_ts: int, byte_size_max: int = -1) -> bytes:
-        path = self.segment_path(first_ts)
-        try:
-            return self.files.read(path, byte_size_max)
-        except OSError as error:
-            raise storage_error(error, f"cannot read log segment {path}") from error
 
     def _gap(self, expected: int, found: int) -> IntegrityError:
         return IntegrityError(
