@@ -440,3 +440,23 @@ def test_copy_into_nothing_says_what_to_do(run: Run, repo: str, engine: MemoryEn
     assert "--to REPO" in unnamed.stderr
     assert "recollect init -r" in absent.stderr
     assert "are one repository" in itself.stderr
+
+
+def test_find_shows_when_a_record_changed(run: Run, repo: str, engine: MemoryEngine) -> None:
+    first = run("backup", url(engine), "-r", repo, "--json").summary["snapshot_id"]
+    put(engine, {4: [1, 1, 0]}, kind="other")
+    second = run("backup", url(engine), "-r", repo, "--json").summary["snapshot_id"]
+
+    found = run("find", "4", "5", "=4", "-r", repo, "--json")
+    shown = run("find", "4", "--collection", "papers", "-r", repo)
+
+    (record,) = found.of_type("record")
+    assert found.code == 3
+    assert found.summary["absent_ids"] == [5, "4"]
+    assert [(each["change"], each["fields"], each["snapshots"]) for each in record["versions"]] == [
+        ("added", [], [first]),
+        ("changed", ["payload"], [second]),
+    ]
+    assert shown.code == 0
+    assert "record 4 of docs in memory:" in shown.stdout
+    assert "changed, payload" in shown.stdout

@@ -46,6 +46,7 @@ COMMANDS = {
     "ls": Entry("List what a snapshot holds."),
     "stats": Entry("Show what the repository holds and what it saves."),
     "diff": Entry("Show which records differ between two states."),
+    "find": Entry("Show which snapshots have a record, and when it changed."),
     "verify": Entry("Prove that stored data, or a live database, is what was backed up.", "check"),
     "restore": Entry("Restore a snapshot, proven record by record."),
     "recover": Entry("Bring an embedded database back to any commit or time."),
