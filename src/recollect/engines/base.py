@@ -246,8 +246,14 @@ class FileTarget(Protocol):
         """Say why files of such a collection, of that version, cannot be taken; empty if they can."""
         ...
 
-    def stage_files(self, name: str, schema: CollectionSchema, aliases: tuple[str, ...]) -> StagedFiles:
-        """Create a collection, as `Target.stage` does, that files will be loaded into."""
+    def stage_files(
+        self, name: str, schema: CollectionSchema, aliases: tuple[str, ...], files: CollectionSchema
+    ) -> StagedFiles:
+        """Create a collection of `schema`, as `Target.stage` does, that files will be loaded into.
+
+        `files` is the schema that they were made under: the same vectors, perhaps with other settings and
+        payload indexes, which are not what the collection has in the end.
+        """
         ...
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import datetime
+from typing import Literal
 
 import msgspec
 
@@ -17,7 +19,7 @@ from recollect.catalog.catalog import Catalog, check_name
 from recollect.catalog.tags import check_tag
 from recollect.clock import Clock
 from recollect.engines.base import Capabilities, CollectionDescription, Source, SourceView, Versioned
-from recollect.errors import IntegrityError, NotFoundError
+from recollect.errors import IntegrityError, NotFoundError, RecollectError
 from recollect.operations.by_workers import ByWorkers, Terms
 from recollect.operations.changes import ByteCount, Compare, bytes_of_all, find_changes
 from recollect.operations.files import FileStore, has_files
@@ -50,6 +52,8 @@ class BackupOptions(msgspec.Struct, frozen=True, kw_only=True):
             parent and stores everything anew.
         files: When to store the engine's own files too, with their indexes: if the newest snapshot of the
             source that has them is at least so old. None is never, zero is always.
+        files_or: What to do where files are due and cannot be had: "fail", or store the "records" alone,
+            with a note; the files stay due.
         wait_s: How long to wait for a garbage collection to end.
     """
 
@@ -61,6 +65,7 @@ class BackupOptions(msgspec.Struct, frozen=True, kw_only=True):
     tool_version: str = ""
     compare: Compare = "changes"
     files: Duration | None = None
+    files_or: Literal["fail", "records"] = "fail"
     wait_s: float = WAIT_S
     limits: CompactionLimits = CompactionLimits()
 
@@ -210,6 +215,7 @@ class _Job:
         self._executor = executor
         self._limits = options.limits
         self._compare = options.compare
+        self._files_or = options.files_or
         self._on_event = on_event
 
     def collections(
@@ -242,9 +248,22 @@ class _Job:
     def collection(self, name: str, history: _History) -> tuple[CollectionEntry, int]:
         """Store one collection's changes; returns its entry and the bytes that were added."""
         keeper = FileStore(self._repository, history.object_digests) if history.with_files else None
-        with held(self._view, name, keeper=keeper, anew=self._compare == "nothing") as description:
+        with ExitStack() as stack:
+            description = self._hold(name, keeper, stack)
             entry, added_bytes = self._stored(description, history)
         return entry, added_bytes + (keeper.added_bytes if keeper is not None else 0)
+
+    def _hold(self, name: str, keeper: FileStore | None, stack: ExitStack) -> CollectionDescription:
+        """Hold one collection for as long as the stack lasts."""
+        is_anew = self._compare == "nothing"
+        try:
+            return stack.enter_context(held(self._view, name, keeper=keeper, anew=is_anew))
+        except RecollectError as error:
+            if keeper is None or self._files_or == "fail":
+                raise
+            message = f"{name}: its files were due and could not be stored, the records are: {error}"
+            self._on_event(Note(message=message))
+        return stack.enter_context(held(self._view, name, anew=is_anew))
 
     def _stored(self, description: CollectionDescription, history: _History) -> tuple[CollectionEntry, int]:
         name = description.name

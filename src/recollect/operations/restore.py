@@ -207,7 +207,7 @@ def _restore(
     """Stage and fill one collection; where files fail that nobody insisted on, by its records after all."""
     base = step.way.base
     if base is not None and isinstance(target, FileTarget):
-        staged = target.stage_files(step.target_name, base.entry.schema, _aliases(step))
+        staged = target.stage_files(step.target_name, step.entry.schema, _aliases(step), base.entry.schema)
         stack.callback(staged.discard)
         try:
             load_files(staged, base, repository, on_event)

@@ -98,6 +98,7 @@ class ShardEntry(msgspec.Struct, frozen=True, kw_only=True):
         shard_id: The engine's number of it.
         shard_key: Its custom shard key, if the collection has such keys.
         replica: The node that it came from.
+        replicas: All nodes that held it, ascending; empty where there is no cluster.
         consistency: As of a collection, for this shard alone.
         transfer: What travelled: "none" (nothing had changed), "changes" (changed files), "all", "records".
         transferred_bytes: Bytes that came over the network.
@@ -107,6 +108,7 @@ class ShardEntry(msgspec.Struct, frozen=True, kw_only=True):
     shard_id: int
     shard_key: str | int | None = None
     replica: str = ""
+    replicas: tuple[str, ...] = ()
     consistency: str = "point-in-time"
     transfer: str = "all"
     transferred_bytes: int = 0

@@ -10,7 +10,7 @@ from recollect import __version__
 from recollect.catalog.tags import check_tag
 from recollect.cli.options import CollectionsOption, read_text
 from recollect.cli.session import Session
-from recollect.cli.text import count_text, seconds_text, size_text
+from recollect.cli.text import count_text, printable, seconds_text, size_text
 from recollect.errors import RequestError
 from recollect.operations import backup
 from recollect.policy.duration import Duration, parse_duration
@@ -26,7 +26,7 @@ PhysicalOption = Annotated[
     ),
 ]
 PhysicalEveryOption = Annotated[
-    str, typer.Option(metavar="D", help="Do so if the newest such snapshot is older, such as 7d.")
+    str, typer.Option(metavar="D", help="Do so if it can be done and the newest such snapshot is older: 7d.")
 ]
 ExecutorOption = Annotated[
     str,
@@ -81,6 +81,7 @@ def run(
         tool_version=__version__,
         compare="nothing" if full else "scan" if scan else "changes",
         files=_files_after(physical_every, is_now=physical),
+        files_or="fail" if physical else "records",
         wait_s=session.wait_s,
     )
     repository = session.repository()
@@ -115,6 +116,9 @@ def _tell(session: Session, report: backup.BackupReport) -> None:
         [_row(entry) for entry in snapshot.collections],
         right=["Records", "Added", "Changed", "Removed"],
     )
+    with_files = [entry.name for entry in snapshot.collections if entry.has_files]
+    if with_files:
+        output.say(f"with the engine's own files: {', '.join(map(printable, with_files))}")
     output.say(
         f"{size_text(report.source_bytes)} of records, {size_text(report.stored_bytes)} added "
         f"to the repository, {seconds_text(report.duration_seconds)}"
@@ -156,6 +160,7 @@ def _facts(entry: CollectionEntry) -> dict[str, Any]:
                 "shard_id": shard.shard_id,
                 "shard_key": shard.shard_key,
                 "replica": shard.replica,
+                "replicas": shard.replicas,
                 "consistency": shard.consistency,
                 "transfer": shard.transfer,
                 "transferred_bytes": shard.transferred_bytes,

@@ -165,12 +165,13 @@ def _time_text(estimate: Estimate) -> str:
 def _tell(session: Session, report: restore.RestoreReport) -> None:
     output = session.output
     output.table(
-        ["Collection", "As", "Records", "Fingerprint", "Matches"],
+        ["Collection", "As", "Records", "By", "Fingerprint", "Matches"],
         [
             [
                 one.name,
                 one.target_name,
                 count_text(one.record_count),
+                one.method,
                 one.fingerprint,
                 "yes" if one.is_match else "NO",
             ]

@@ -8,7 +8,7 @@ from recollect.cli.options import SnapshotArgument
 from recollect.cli.session import Session
 from recollect.cli.text import count_text, printable, seconds_text, size_text, time_text
 from recollect.values.schema import VectorSpec
-from recollect.values.snapshot import CollectionEntry, Snapshot
+from recollect.values.snapshot import CollectionEntry, ShardEntry, Snapshot
 
 STOPPED = "nothing was changed"
 
@@ -20,6 +20,9 @@ def run(session: Session, snapshot: SnapshotArgument) -> None:
     for entry in found.collections:
         session.output.say(f"\ncollection {printable(entry.name)}")
         session.output.table(["  Records", count_text(entry.record_count)], _collection_rows(entry))
+        if entry.shards:
+            head = ["  Shard", "Key", "From node", "Of nodes", "Consistency", "Transfer", "Transferred"]
+            session.output.table([*head, "Files"], [_shard_row(each) for each in entry.shards])
     session.output.emit("snapshot", {"snapshot_id": found.id, **msgspec.to_builtins(found)})
     session.output.summary({"snapshot_id": found.id, "collection_count": len(found.collections)})
 
@@ -57,6 +60,20 @@ def _collection_rows(entry: CollectionEntry) -> list[list[str]]:
         ["  Runs", f"{len(entry.runs)} with {count_text(len(entry.segments()), 'segment')}"],
     ]
     return [row for row in rows if row[1]]
+
+
+def _shard_row(shard: ShardEntry) -> list[str]:
+    stored = {piece.object for file in shard.files for piece in file.pieces}
+    return [
+        f"  {shard.shard_id}",
+        "" if shard.shard_key is None else printable(str(shard.shard_key)),
+        shard.replica,
+        ", ".join(shard.replicas),
+        shard.consistency,
+        shard.transfer,
+        size_text(shard.transferred_bytes),
+        size_text(sum(reference.byte_size for reference in stored)) if shard.files else "",
+    ]
 
 
 def vector_text(spec: VectorSpec) -> str:

@@ -119,5 +119,12 @@ def _header(name: str, size: int, extents: list[Extent]) -> bytes:
 
 
 def _number(value: int) -> bytes:
-    """Return 12 bytes of octal digits, as sparse headers have them."""
-    return f"{value:011o}\0".encode()
+    """Return 12 bytes: octal digits, or from 64 GiB on GNU's binary form.
+
+    The zero at the end gives way to a twelfth digit from 8 GiB on, which readers take.
+    """
+    if value < 8**11:
+        return f"{value:011o}\0".encode()
+    if value < 8**12:
+        return f"{value:012o}".encode()
+    return b"\x80" + value.to_bytes(11, "big")

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
@@ -96,7 +97,10 @@ class QdrantStaged:
         return self._staging
 
     def create(self) -> None:
-        """Create the collection and put its indexing off until it is loaded."""
+        """Create the collection and put its indexing off until it is loaded.
+
+        On failure nothing of it stays, unless the server went away.
+        """
         path, action = collection_path(self.physical), f"creating the collection {self.physical!r}"
         attempts = 0
 
@@ -110,13 +114,20 @@ class QdrantStaged:
                     raise
                 # The name is new with its ULID: a lost answer to our own first attempt.
 
-        self._connection.retry(attempt)
-        for key in self._creation.shard_keys:
-            self._create_key(key)
-        optimizers = read_info(self._connection, self.physical)["config"]["optimizer_config"]
-        self._staging.indexing_threshold = optimizers.get("indexing_threshold")
-        if self._staging.indexing_threshold:
-            self._patch({"optimizers_config": {"indexing_threshold": 0}})
+        try:
+            self._connection.retry(attempt)
+            for key in self._creation.shard_keys:
+                self._create_key(key)
+            optimizers = read_info(self._connection, self.physical)["config"]["optimizer_config"]
+            self._staging.indexing_threshold = optimizers.get("indexing_threshold")
+            if self._staging.indexing_threshold:
+                self._patch({"optimizers_config": {"indexing_threshold": 0}})
+        except ConflictError:
+            raise  # somebody else's
+        except BaseException:
+            with suppress(RecollectError):  # the first failure is the one to tell of
+                self.discard()
+            raise
 
     def part(self, schema: CollectionSchema, shard_key: ShardKey) -> QdrantStaged:
         """Return the part of the same staged collection under another shard key."""
@@ -301,10 +312,10 @@ class QdrantStaged:
     def _patch(self, body: dict[str, Any]) -> None:
         self._send("PATCH", collection_path(self.physical), body, f"configuring {self.physical!r}")
 
-    def _call(self, method: str, path: str, body: dict[str, Any], action: str) -> None:
+    def _call(self, method: str, path: str, body: dict[str, Any] | None, action: str) -> None:
         self._send(method, collection_path(self.physical, path), body, f"{action} {self.physical!r}")
 
-    def _send(self, method: str, path: str, body: dict[str, Any], action: str) -> None:
+    def _send(self, method: str, path: str, body: dict[str, Any] | None, action: str) -> None:
         self._connection.retry(
             lambda: self._connection.rest(method, path, body, action=action, timeout_s=PATIENCE_S)
         )

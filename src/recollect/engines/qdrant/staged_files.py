@@ -9,11 +9,12 @@ Source: qdrant, src/actix/api/snapshot_api.rs and lib/collection/src/shards/repl
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 import pyarrow as pa
@@ -65,10 +66,12 @@ class QdrantStagedFiles(QdrantStaged):
         *,
         access: Access,
         scratch: Scratch,
+        stale_indexes: Sequence[str] = (),
     ) -> None:
         super().__init__(connection, name, physical, schema, aliases, creation)
         self._access = access
         self._scratch = scratch
+        self._stale_indexes = stale_indexes
         self._expected_count = 0
 
     def load_shard(self, shard: ShardEntry, read: ReadPiece) -> None:
@@ -108,7 +111,10 @@ class QdrantStagedFiles(QdrantStaged):
         self._expected_count = record_count
 
     def finish(self) -> None:
-        """Wait for every write, see that all payload indexes are there, and check the count."""
+        """Wait for every write, make the payload indexes those of the schema, and check the count."""
+        for field in self._stale_indexes:
+            path = f"/index/{quote(field, safe='')}?wait=true"
+            self._call("DELETE", path, None, "dropping a payload index of")
         self._row_count = self._expected_count
         super().finish()
 

@@ -128,7 +128,9 @@ class QdrantTarget:
             return "there is no spool to build the archives in"
         return version_refusal(version, self.info().version)
 
-    def stage_files(self, name: str, schema: CollectionSchema, aliases: tuple[str, ...]) -> QdrantStagedFiles:
+    def stage_files(
+        self, name: str, schema: CollectionSchema, aliases: tuple[str, ...], files: CollectionSchema
+    ) -> QdrantStagedFiles:
         """Create an empty collection that files will be loaded into; otherwise as `stage`."""
         assert self._scratch is not None, "refused before"
         physical = self._new_name(name)
@@ -143,6 +145,9 @@ class QdrantTarget:
             creation,
             access=self._access,
             scratch=self._scratch,
+            stale_indexes=[
+                index.field for index in files.payload_indexes if index not in schema.payload_indexes
+            ],
         )
         staged.create()
         return staged

@@ -115,7 +115,7 @@ class Collection:
             hidden = len(self.hidden_ids())
             schema = {
                 field: {**index, "points": self._indexed_points(field, held)}
-                for field, index in self.indexes.items()
+                for field, index in (payload_indexes.brought(held) | self.indexes).items()
             }
             found: dict[str, Any] = {
                 "status": self.faults.status,
@@ -198,10 +198,10 @@ class Collection:
         """Drop the index of a payload field; a field without one is fine."""
         with self.lock:
             self.given_indexes.pop(field, None)
-            if self.indexes.pop(field, None) is not None:
-                for number in range(len(self.shards)):
-                    self._update(number, edge.UpdateOperation.delete_field_index(field))
-                self._save()
+            self.indexes.pop(field, None)
+            for number in range(len(self.shards)):
+                self._update(number, edge.UpdateOperation.delete_field_index(field))
+            self._save()
             return self._next_operation()
 
     def by_shard(

@@ -24,6 +24,15 @@ _CLASSES = {
 _SCALARS = (bool, int, str)
 
 
+def brought(held: list[Any]) -> dict[str, dict[str, Any]]:
+    """Describe the indexes that shards have, whoever made them: files may bring some along."""
+    return {
+        field: {"data_type": str(index.data_type).rpartition(".")[2].lower()}
+        for info in held
+        for field, index in info.payload_schema.items()
+    }
+
+
 def describe(schema: Any) -> tuple[dict[str, Any], Any]:
     """Return what the API reports of an index, and the engine's parameters."""
     given = {"type": schema} if isinstance(schema, str) else dict(schema)

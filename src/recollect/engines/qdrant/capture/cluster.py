@@ -46,6 +46,11 @@ class ShardLayout(msgspec.Struct, frozen=True, kw_only=True):
     shard_key: str | int | None = None
     replicas: tuple[Replica, ...]
 
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """The nodes that hold it, as a snapshot lists them; none where there is no cluster."""
+        return tuple(str(each.peer_id) for each in self.replicas if each.peer_id)
+
 
 class Nodes:
     """Where each peer is. Safe to share between threads once made."""

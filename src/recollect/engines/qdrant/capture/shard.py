@@ -211,6 +211,7 @@ class ShardCapture:
             shard_id=layout.shard_id,
             shard_key=layout.shard_key,
             replica=str(replica.peer_id),
+            replicas=layout.peers,
             consistency="point-in-time",
             transfer=transfer,
             transferred_bytes=size,

@@ -203,14 +203,16 @@ class CaptureView:
 
     def _scrolled_shards(self, place: Place) -> tuple[ShardEntry, ...]:
         """Say of each shard that it is scrolled, where the server tells which there are."""
+        is_cluster = self._nodes is not None and self._nodes.peer_ids != (0,)
         try:
-            layouts = _under(place, find_shards(self._view.connection, place.physical, is_cluster=False))
+            layouts = _under(place, find_shards(self._view.connection, place.physical, is_cluster=is_cluster))
         except RecollectError:
             return ()
         return tuple(
             ShardEntry(
                 shard_id=layout.shard_id,
                 shard_key=layout.shard_key,
+                replicas=layout.peers,
                 consistency=CONSISTENCY,
                 transfer="records",
             )
