@@ -249,11 +249,7 @@ class FileTarget(Protocol):
     def stage_files(
         self, name: str, schema: CollectionSchema, aliases: tuple[str, ...], files: CollectionSchema
     ) -> StagedFiles:
-        """Create a collection of `schema`, as `Target.stage` does, that files will be loaded into.
-
-        `files` is the schema that they were made under: the same vectors, perhaps with other settings and
-        payload indexes, which are not what the collection has in the end.
-        """
+        """Create a collection of `schema`, as `Target.stage` does, for files that `files` describes."""
         ...
 
 
