@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from recollect.engines.edge.schema import (
 )
 from recollect.engines.edge.shard import is_shard, opened, require_shard, require_space
 from recollect.engines.edge.source import describe_shard, edge_info
+from recollect.engines.edge.staging import REPLACED, create_locked, remove_abandoned, staging_path
 from recollect.engines.edge.write import batch_to_points, operations_of
 from recollect.errors import AccessError, ConflictError, RequestError, UnavailableError
 from recollect.values.schema import CollectionSchema
@@ -78,6 +80,8 @@ class EdgeTarget:
     ) -> EdgeStaged:
         """Create an empty shard beside the path, as `.<name>.recollect-<id>`.
 
+        What killed restores into this path left beside it is removed first.
+
         Raises:
             RequestError: A second collection: a shard holds one.
         """
@@ -87,8 +91,9 @@ class EdgeTarget:
                 "choose one with `--collection`, and restore the others to paths of their own",
             )
         self._staged_name = name
-        staging = self._path.parent / f".{self._path.name}.recollect-{self._new_id()}"
-        return EdgeStaged(self._path, staging, schema)
+        with _file_errors("clearing what a killed restore left beside", self._path):
+            remove_abandoned(self._path)
+        return EdgeStaged(self._path, staging_path(self._path, self._new_id()), schema)
 
     @contextmanager
     def edit(self, name: str) -> Iterator[EdgeLive]:
@@ -123,8 +128,8 @@ class EdgeTarget:
 class EdgeStaged:
     """A shard that is being written beside its place.
 
-    A crash leaves the hidden staging directory, and what was in place untouched; delete the
-    directory, or let the next restore choose a new one. `switch` swaps two directories in one
+    A crash leaves the hidden staging directory, and what was in place untouched; the next restore
+    into the same path removes the directory. `switch` swaps two directories in one
     system call on Linux; elsewhere a crash between its two renames leaves the old shard as
     `<staging>.replaced` and the new one complete as the staging directory.
     """
@@ -136,7 +141,7 @@ class EdgeStaged:
         self._shard: Any = None
         with _file_errors("creating", staging):
             require_space(next(parent for parent in staging.parents if parent.exists()), 0)
-            staging.mkdir(parents=True)
+            self._lock: int | None = create_locked(staging)
             (staging / CONFIG_FILE).write_text(json.dumps(config_from_schema(schema)), encoding="utf-8")
         with edge_errors("creating", staging):
             self._shard = edge_library().EdgeShard.load(str(staging))
@@ -171,7 +176,7 @@ class EdgeStaged:
             if not self._path.exists():
                 self._staging.rename(self._path)
             elif not exchange(self._staging, self._path):
-                replaced = self._staging.with_name(self._staging.name + ".replaced")
+                replaced = self._staging.with_name(self._staging.name + REPLACED)
                 self._path.rename(replaced)
                 self._staging.rename(self._path)
                 replaced.rename(self._staging)
@@ -183,6 +188,9 @@ class EdgeStaged:
         with _file_errors("removing", self._staging):
             if self._staging.exists():
                 shutil.rmtree(self._staging)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def _close(self) -> None:
         if self._shard is not None:
