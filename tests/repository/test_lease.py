@@ -79,7 +79,10 @@ def test_a_collector_does_not_start_while_a_writer_works() -> None:
     store, clock = MemoryStore(), ManualClock()
 
     with writing(store, clock) as held:
-        with pytest.raises(LeaseHeldError, match="a backup holds"), collecting(store, clock, wait_s=60):
+        with (
+            pytest.raises(LeaseHeldError, match="another process holds"),
+            collecting(store, clock, wait_s=60),
+        ):
             pytest.fail("it started")
 
         assert keys(store) == [held.key]

@@ -1,4 +1,4 @@
-"""Listing snapshots: as many round trips at once as may be, and around what is damaged."""
+"""Reading from a repository: many round trips at once, around what is damaged, and beside a prune."""
 
 from __future__ import annotations
 
@@ -97,3 +97,29 @@ def test_the_snapshots_that_can_be_read_are_listed_beside_a_damaged_one(
     shown = capsys.readouterr()
     assert sound[:12] in shown.out
     assert broken in shown.err
+
+
+@pytest.mark.parametrize(
+    ("words", "holders"),
+    [
+        (["restore", "SNAP", "OUT"], 1),
+        (["restore", "SNAP", "OUT", "--dry-run"], 0),
+        (["export", "SNAP", "OUT"], 1),
+        (["drill", "SNAP"], 1),
+        (["copy", "SNAP", "--to", "OTHER"], 1),
+        (["search", "SNAP", "--like", "1"], 0),
+    ],
+)
+def test_long_reads_hold_a_lease_and_give_it_back(
+    words: list[str], holders: int, damaged: tuple[Path, str, str], tmp_path: Path
+) -> None:
+    repository, _, sound = damaged
+    leases = repository / "leases"
+    leases.rmdir()
+    assert main(["init", "-r", str(tmp_path / "other")]) == 0
+    places = {"SNAP": sound, "OUT": str(tmp_path / "out"), "OTHER": str(tmp_path / "other")}
+
+    assert main([*(places.get(word, word) for word in words), "-r", str(repository)]) == 0
+
+    assert leases.is_dir() == bool(holders), "the directory of leases is made with the first one and stays"
+    assert not holders or not list(leases.iterdir())

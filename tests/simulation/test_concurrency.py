@@ -230,7 +230,7 @@ def test_a_prune_that_may_not_wait_is_refused_and_deletes_nothing(store: ObjectS
     with gate.held(lambda: driver.backup(through=gate)) as backing_up:
         plan = prune.plan(driver.open())
         assert plan.garbage, "what the backup has stored is not listed yet"
-        with pytest.raises(LeaseHeldError, match="a backup holds"):
+        with pytest.raises(LeaseHeldError, match="another process holds"):
             prune.apply(plan, driver.open(), clock=SystemClock(), random_bytes=driver.random_bytes, wait_s=0)
     backing_up.result()
 

@@ -11,7 +11,7 @@ from recollect.cli.output import Output
 from recollect.engines.base import Source, Target
 from recollect.errors import NotFoundError, RequestError
 from recollect.operations.parts import Workforce
-from recollect.repository.lease import WAIT_S
+from recollect.repository.lease import WAIT_S, hold_reader_lease
 from recollect.repository.repository import Repository
 from recollect.settings import Settings
 from recollect.values.snapshot import CollectionEntry, Snapshot
@@ -47,6 +47,18 @@ class Session:
     def catalog(self) -> Catalog:
         """Open the catalog of the repository."""
         return Catalog(self.repository())
+
+    @contextmanager
+    def reading(self, what: str) -> Iterator[Repository]:
+        """Open the repository for a long read of a snapshot, that is looked up inside, beside `prune`."""
+        repository = self.repository()
+        with hold_reader_lease(
+            repository.store,
+            purpose=what,
+            clock=self.context.clock,
+            random_bytes=self.context.random_bytes,
+        ):
+            yield repository
 
     @contextmanager
     def source(self, url: str, *, collection: str = "") -> Iterator[Source]:

@@ -77,6 +77,7 @@ class SnapshotSide:
     def __init__(self, repository: Repository, snapshot: Snapshot) -> None:
         self._repository = repository
         self._entries = {entry.name: entry for entry in snapshot.collections}
+        self.snapshot = snapshot
         self.label = snapshot.id
 
     def schemas(self) -> dict[str, CollectionSchema]:

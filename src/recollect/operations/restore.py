@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import msgspec
 import pyarrow as pa
@@ -40,6 +40,7 @@ from recollect.values.key import display_key
 from recollect.values.schema import CollectionSchema, layout_difference
 from recollect.values.snapshot import CollectionEntry, ObjectRef, Snapshot
 
+Existing: TypeAlias = Literal["refuse", "replace"]
 CHECK_WORKERS = 2
 CHECK_WINDOW = 4
 
@@ -54,7 +55,7 @@ class RestoreOptions(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     collections: tuple[tuple[str, str], ...] = ()
-    existing: Literal["refuse", "replace"] = "refuse"
+    existing: Existing = "refuse"
     way: Wanted = "auto"
 
 

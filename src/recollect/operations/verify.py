@@ -24,6 +24,7 @@ from recollect.errors import (
     RecollectError,
     RequestError,
 )
+from recollect.operations.reading import vanished
 from recollect.operations.scan import digested
 from recollect.pipeline import map_ordered
 from recollect.repository import layout
@@ -116,6 +117,7 @@ def run(repository: Repository, *, options: VerifyOptions, on_event: OnEvent = i
 
     Raises:
         NotFoundError: The snapshot does not exist. Damage is in the report, never raised.
+        ConflictError: The snapshot was forgotten, and its data deleted, meanwhile.
     """
     snapshots, problems = _readable_snapshots(repository, options.snapshot)
     users = _users(snapshots)
@@ -133,6 +135,7 @@ def run(repository: Repository, *, options: VerifyOptions, on_event: OnEvent = i
                     checks.append(_check_records(repository, snapshot, entry, on_event))
                 except RecollectError as error:
                     problems.append(_snapshot_problem(entry.name, error, snapshot.id))
+    problems = _of_present_snapshots(repository, problems, options.snapshot)
     return VerifyReport(
         snapshot_count=len(snapshots),
         object_count=len(users),
@@ -202,6 +205,19 @@ def _readable_snapshots(repository: Repository, selector: str) -> tuple[list[Sna
             continue
         problems.append(Problem(kind="damaged", what=key, message=f"{key}: {damage}"))
     return snapshots, problems
+
+
+def _of_present_snapshots(repository: Repository, problems: list[Problem], selector: str) -> list[Problem]:
+    """Leave out what is missing because all its snapshots were forgotten, and pruned, during the reading.
+
+    Raises:
+        ConflictError: The only snapshot that was to be verified is among them.
+    """
+    catalog = Catalog(repository)
+    gone = {each for problem in problems for each in problem.snapshots if not catalog.has(each)}
+    if gone and selector:
+        raise vanished(catalog, min(gone))
+    return [problem for problem in problems if not problem.snapshots or set(problem.snapshots) - gone]
 
 
 def _snapshot_problem(what: str, error: RecollectError, *snapshots: str) -> Problem:

@@ -6,7 +6,9 @@ any store whose listings show what was written before:
 
 - a writer puts its lease, *then* lists fences; if there is one, it takes its lease
   back, waits, and starts over;
-- a collector puts its fence, *then* lists leases, and waits until there is none.
+- a collector puts its fence, *then* lists leases, and waits until there is none;
+- a reader that takes long puts a lease, *then* looks for its snapshot, and cares for no fence: a
+  collection that did not see its lease sees its snapshot, or sees that one vanish and gives up.
 
 Of two that start together, at least one sees the other. Collectors do not exclude each
 other: what one deletes, the other would delete as well.
@@ -129,21 +131,43 @@ def hold_writer_lease(
 
 
 @contextmanager
+def hold_reader_lease(
+    store: ObjectStore, *, purpose: str, clock: Clock, random_bytes: RandomBytes
+) -> Iterator[None]:
+    """Keep what snapshots list now, or list later, from being deleted until the context ends.
+
+    Never waits. A snapshot must be looked up inside of the context. Where this process cannot write, there
+    is no lease and no protection: to read must be possible from a disk that is full or read-only.
+    """
+    try:
+        lease = Lease(store, layout.lease_key(_new_id(clock, random_bytes)), _record(purpose))
+    except RecollectError:
+        lease = None
+    if lease is None:
+        yield
+        return
+    lease.start_beating()
+    with _given_back(lease):
+        yield
+    _release_quietly(lease.release)
+
+
+@contextmanager
 def hold_fence(
     store: ObjectStore, *, purpose: str, clock: Clock, random_bytes: RandomBytes, wait_s: float = WAIT_S
 ) -> Iterator[Lease]:
     """Hold the right to delete unlisted objects until the context ends.
 
-    Waits until no writer holds a lease; new writers wait meanwhile.
+    Waits until nobody holds a lease; new writers wait meanwhile.
 
     Raises:
-        LeaseHeldError: A writer did not end within `wait_s`.
+        LeaseHeldError: A writer or a reader did not end within `wait_s`.
     """
     waiter = Waiter(store, clock, wait_s)
     fence = Lease(store, layout.fence_key(_new_id(clock, random_bytes)), _record(purpose))
     with _held(fence):
-        while writers := waiter.living(layout.LEASES):
-            waiter.wait(writers, "a backup")
+        while holders := waiter.living(layout.LEASES):
+            waiter.wait(holders, "another process")
         yield fence
 
 

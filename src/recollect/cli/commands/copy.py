@@ -34,21 +34,23 @@ def run(
     """
     if not to:
         raise RequestError("no repository to copy into is named", "give --to REPO")
-    origin, destination = session.repository(), session.other_repository(to)
-    plan = copy.plan(origin, destination, tuple(snapshot or ()))
+    destination, wanted = session.other_repository(to), tuple(snapshot or ())
     if dry_run:
+        plan = copy.plan(session.repository(), destination, wanted)
         session.output.say(_planned(plan))
         session.output.summary(_plan_facts(plan))
         return
-    report = copy.apply(
-        plan,
-        origin,
-        destination,
-        clock=session.context.clock,
-        random_bytes=session.context.random_bytes,
-        on_event=session.output.on_event,
-        wait_s=session.wait_s,
-    )
+    with session.reading(f"copy to {destination.url}") as origin:
+        plan = copy.plan(origin, destination, wanted)
+        report = copy.apply(
+            plan,
+            origin,
+            destination,
+            clock=session.context.clock,
+            random_bytes=session.context.random_bytes,
+            on_event=session.output.on_event,
+            wait_s=session.wait_s,
+        )
     session.output.say(
         f"copied {_snapshots(report.snapshots)} into {destination.url}: "
         f"{count_text(report.object_count, 'object')}, {size_text(report.added_bytes)} added, "

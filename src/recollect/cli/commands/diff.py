@@ -14,6 +14,7 @@ from recollect.cli.session import Session, only_collection
 from recollect.cli.text import count_text, printable
 from recollect.errors import RequestError
 from recollect.operations import diff
+from recollect.operations.reading import unless_forgotten
 from recollect.repository.repository import Repository
 
 STOPPED = "nothing was changed"
@@ -39,11 +40,13 @@ def run(
             _side(session, repository, text, other, stack)
             for text, other in ((before, after), (after, before))
         ]
-        found = diff.run(
-            *sides,
-            collections=tuple(collection or ()),
-            on_record=(lambda record: _tell_record(session, record)) if records else None,
-        )
+        stored = [side.snapshot for side in sides if isinstance(side, diff.SnapshotSide)]
+        with unless_forgotten(Catalog(repository), *stored):
+            found = diff.run(
+                *sides,
+                collections=tuple(collection or ()),
+                on_record=(lambda record: _tell_record(session, record)) if records else None,
+            )
     _tell(session, sides, found)
 
 

@@ -20,6 +20,7 @@ from recollect.cli.text import count_text, printable, seconds_text, time_text
 from recollect.engines.base import Target
 from recollect.errors import AccessError, VerificationError
 from recollect.operations import drill
+from recollect.operations.reading import unless_forgotten
 from recollect.repository.repository import Repository
 from recollect.values.drill import DrillReport
 from recollect.values.snapshot import Snapshot
@@ -58,11 +59,9 @@ def run(
     The fingerprint must be equal and the index must find what exact search finds; otherwise the drill
     failed, exit code 22. The ledger in the repository remembers every drill.
     """
-    repository = session.repository()
     if ledger:
-        _tell_ledger(session, list_drills(repository))
+        _tell_ledger(session, list_drills(session.repository()))
         return
-    found = Catalog(repository).find(snapshot)
     options = drill.DrillOptions(
         collections=tuple(collection or ()),
         query_count=queries,
@@ -71,12 +70,18 @@ def run(
         host=session.settings.host,
         tool_version=__version__,
     )
-    with tempfile.TemporaryDirectory(prefix="recollect-drill-", dir=scratch or None) as directory:
+    with (
+        session.reading(f"drill of {snapshot}") as repository,
+        tempfile.TemporaryDirectory(prefix="recollect-drill-", dir=scratch or None) as directory,
+    ):
 
         def open_scratch(number: int) -> Target:
             return wiring.open_target(target or f"edge://{quote(directory)}/{number}", session.context)
 
-        result = _drill(session, repository, found, open_scratch, options)
+        catalog = Catalog(repository)
+        found = catalog.find(snapshot)
+        with unless_forgotten(catalog, found):
+            result = _drill(session, repository, found, open_scratch, options)
     _write(report, msgspec.json.format(msgspec.json.encode(result)) + b"\n")
     _write(html, drill_page(result).encode())
     _tell(session, result)

@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from recollect.catalog.catalog import Catalog
 from recollect.cli import nvec_export
 from recollect.cli.options import CollectionOption, SnapshotArgument
 from recollect.cli.session import Session, chosen_collection
 from recollect.cli.text import count_text, printable, size_text
 from recollect.operations import export
+from recollect.operations.reading import unless_forgotten
 
 STOPPED = "no file was written"
 
@@ -27,13 +29,15 @@ def run(
 
     With a name that ends in .nvec it is a snapshot file of nvecd; of an embedded database with everything.
     """
-    catalog = session.catalog()
-    found = catalog.find(snapshot)
-    if out.suffix == nvec_export.SUFFIX:
-        nvec_export.run(session, found, out, collection=collection)
-        return
-    entry = chosen_collection(found, collection)
-    report = export.run(catalog.repository, entry, out, on_event=session.output.on_event)
+    with session.reading(f"export of {snapshot}") as repository:
+        catalog = Catalog(repository)
+        found = catalog.find(snapshot)
+        with unless_forgotten(catalog, found):
+            if out.suffix == nvec_export.SUFFIX:
+                nvec_export.run(session, found, out, collection=collection)
+                return
+            entry = chosen_collection(found, collection)
+            report = export.run(repository, entry, out, on_event=session.output.on_event)
     session.output.say(
         f"wrote {count_text(report.record_count, 'record')} to {printable(report.path)}, "
         f"{size_text(report.byte_size)}"

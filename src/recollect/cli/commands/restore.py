@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Annotated, Any
 
 import typer
@@ -11,8 +12,10 @@ from recollect.cli import undeletion
 from recollect.cli.options import DryRunOption, SnapshotArgument
 from recollect.cli.session import Session
 from recollect.cli.text import count_text, printable, seconds_text, size_text
+from recollect.engines.base import Target
 from recollect.errors import RequestError
 from recollect.operations import restore
+from recollect.operations.reading import unless_forgotten
 from recollect.operations.restore_plan import Estimate, Wanted
 from recollect.values.snapshot import Snapshot
 
@@ -75,23 +78,34 @@ def run(
         selection = undeletion.read_selection(ids or [], filter or [])
         name = (collection or [""])[0]
         return undeletion.run(session, snapshot, target, name, selection, replace=replace, dry_run=dry_run)
-    repository = session.repository()
-    found = Catalog(repository).find(snapshot)
-    options = restore.RestoreOptions(
-        collections=tuple(_renaming(text, found) for text in collection or ()),
-        existing="replace" if replace else "refuse",
-        way=_way(is_fast=fast, is_logical=logical),
-    )
-    with session.target(target) as opened:
-        plan = restore.plan(found, opened, options=options, history=Catalog(repository).survey()[0])
-        if dry_run:
-            _tell_plan(session, plan)
-            return 0
+    way = _way(is_fast=fast, is_logical=logical)
+    existing: restore.Existing = "replace" if replace else "refuse"
+    with (
+        nullcontext(session.repository()) if dry_run else session.reading(f"restore of {snapshot}")
+    ) as repository:
+        catalog = Catalog(repository)
+        found = catalog.find(snapshot)
+        collections = tuple(_renaming(text, found) for text in collection or ())
+        options = restore.RestoreOptions(collections=collections, existing=existing, way=way)
+        with session.target(target) as opened:
+            plan = restore.plan(found, opened, options=options, history=catalog.survey()[0])
+            if dry_run:
+                _tell_plan(session, plan)
+                return 0
+            _apply(session, catalog, plan, opened)
+    return 0
+
+
+def _apply(session: Session, catalog: Catalog, plan: restore.RestorePlan, target: Target) -> None:
+    with unless_forgotten(catalog, plan.snapshot):
         report = restore.apply(
-            plan, repository, opened, clock=session.context.clock, on_event=session.output.on_event
+            plan,
+            catalog.repository,
+            target,
+            clock=session.context.clock,
+            on_event=session.output.on_event,
         )
     _tell(session, report)
-    return 0
 
 
 def _way(*, is_fast: bool, is_logical: bool) -> Wanted:

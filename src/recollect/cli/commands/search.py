@@ -16,6 +16,7 @@ from recollect.cli.session import Session, chosen_collection
 from recollect.cli.text import printable
 from recollect.errors import AccessError, NotFoundError, RequestError
 from recollect.operations import search
+from recollect.operations.reading import unless_forgotten
 from recollect.repository.repository import Repository
 from recollect.values.key import RecordId, parse_record_id
 from recollect.values.snapshot import CollectionEntry
@@ -47,16 +48,17 @@ def run(
     found = catalog.find(snapshot)
     entry = chosen_collection(found, collection)
     record_id = parse_record_id(like) if like else None
-    query = _query(catalog.repository, entry, vector, record_id, using)
-    neighbours = search.run(
-        catalog.repository,
-        entry,
-        query,
-        vector=using,
-        k=k,
-        exclude=record_id,
-        on_event=session.output.on_event,
-    )
+    with unless_forgotten(catalog, found):
+        query = _query(catalog.repository, entry, vector, record_id, using)
+        neighbours = search.run(
+            catalog.repository,
+            entry,
+            query,
+            vector=using,
+            k=k,
+            exclude=record_id,
+            on_event=session.output.on_event,
+        )
     session.output.table(
         ["Score", "ID", "Payload"],
         [[f"{one.score:.4f}", str(one.record_id), _shortened(one.payload)] for one in neighbours],
