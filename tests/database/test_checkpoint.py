@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -11,6 +12,7 @@ import pytest
 
 from recollect.clock import Clock, ManualClock, SystemClock
 from recollect.database import CheckpointOptions, Database, DatabaseOptions, LogOptions
+from recollect.database.checkpoint.pacing import SWITCH_INTERVAL_S, sharing_the_interpreter
 from recollect.database.log.files import DiskFiles
 from recollect.database.planner import plain_schema
 from recollect.database.recovery import (
@@ -208,6 +210,49 @@ def test_old_checkpoints_and_log_segments_are_dropped_by_policy(tmp_path: Path, 
     assert source.log.first_commits()[0] <= 21
     with Database.open(tmp_path) as db:
         assert content(db) == before
+
+
+class NotingStore(MemoryStore):
+    """Notes which thread stores a value, how long the interpreter lets one thread run then, and can fail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: set[int] = set()
+        self.intervals: set[float] = set()
+        self.is_full = False
+
+    def put_if_absent(self, key: str, data: bytes) -> None:
+        self.threads.add(threading.get_ident())
+        self.intervals.add(round(sys.getswitchinterval(), 6))
+        if self.is_full:
+            raise UnavailableError("full")
+        super().put_if_absent(key, data)
+
+
+def test_a_checkpoint_takes_one_core_and_gives_way_to_writers(tmp_path: Path) -> None:
+    usual, store = sys.getswitchinterval(), NotingStore()
+    with Database.open(tmp_path, options=MANUAL, checkpoints=store, fsync="off") as db:
+        fill(db, 1)
+        db.checkpoint()
+        assert sys.getswitchinterval() == usual
+        store.is_full = True
+        fill(db, 2)
+        with pytest.raises(UnavailableError):
+            db.checkpoint()
+    assert sys.getswitchinterval() == usual
+    assert store.threads == {threading.get_ident()}
+    assert store.intervals == {SWITCH_INTERVAL_S}
+
+
+def test_the_interpreters_interval_is_given_back_when_the_last_checkpoint_ends() -> None:
+    usual = sys.getswitchinterval()
+    first, second = sharing_the_interpreter(), sharing_the_interpreter()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert sys.getswitchinterval() == pytest.approx(SWITCH_INTERVAL_S)
+    second.__exit__(None, None, None)
+    assert sys.getswitchinterval() == usual
 
 
 @pytest.mark.parametrize("effect", ["fail", "crash"])

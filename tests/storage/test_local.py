@@ -76,6 +76,16 @@ def test_a_write_is_synced_before_it_is_named_and_its_directory_after(
     assert calls == expected
 
 
+def test_a_value_can_be_synced_in_portions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = LocalStore(tmp_path, sync_bytes_max=3)
+    store.put("objects/other", b"makes the directory durable")
+
+    calls = recorded(tmp_path, monkeypatch, lambda: store.put_if_absent("objects/key", b"12345678"))
+
+    assert [call.name for call in calls[:7]] == ["write", "fsync", "write", "fsync", "write", "fsync", "link"]
+    assert store.get("objects/key") == b"12345678"
+
+
 def test_every_new_directory_is_synced_into_its_parent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

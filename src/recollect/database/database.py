@@ -12,6 +12,7 @@ from recollect.clock import Clock, SystemClock
 from recollect.database import operation as ops
 from recollect.database.checkpoint.checkpointer import AfterCheckpoint, Checkpointer
 from recollect.database.checkpoint.load import checkpoints_newest_first
+from recollect.database.checkpoint.pacing import CHECKPOINT_SYNC_BYTES_MAX
 from recollect.database.collections import HeldDatabase
 from recollect.database.column_view import ColumnView
 from recollect.database.committer import Committer, Receipt
@@ -137,7 +138,9 @@ class Database:
             files, Path(path), read_only=read_only, now=clock.now(), random_bytes=random_bytes
         )
         try:
-            store = checkpoints or LocalStore(directory.checkpoints_path)
+            store = checkpoints or LocalStore(
+                directory.checkpoints_path, sync_bytes_max=CHECKPOINT_SYNC_BYTES_MAX
+            )
             log = LogDirectory(files, directory.log_path)
             started = start(log, store)
             writer = None

@@ -36,7 +36,7 @@ _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.
 _NO_DIRECTORY_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF})
 
 _TEMPORARY = re.compile(r"\.tmp-[0-9]+-[0-9]+")
-_WRITE_BYTES_MAX = 1 << 30  # Linux writes at most 2 GiB - 4 KiB in one call
+WRITE_BYTES_MAX = 1 << 30  # Linux writes at most 2 GiB - 4 KiB in one call
 _counter = itertools.count()  # makes temporary names differ within the process; next() is atomic
 
 
@@ -108,9 +108,13 @@ class TemporaryFile:
     Use it with `with`: it is removed at the end unless `rename_to` moved it. The lock
     (flock) lasts as long as the writer lives, so `is_abandoned` can tell a dead writer's
     leftover from a file that is being written. For one thread.
+
+    Args:
+        sync_bytes_max: Bytes written before they are synced.
     """
 
-    def __init__(self, directory: Path, mode: int) -> None:
+    def __init__(self, directory: Path, mode: int, sync_bytes_max: int = WRITE_BYTES_MAX) -> None:
+        self._sync_bytes_max = sync_bytes_max
         self._descriptor = -1
         self._is_moved = False
         while self._descriptor < 0:
@@ -130,10 +134,11 @@ class TemporaryFile:
 
     def write(self, data: bytes) -> None:
         """Write all bytes and sync them."""
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(self._descriptor, rest[:_WRITE_BYTES_MAX]) :]
-        sync_file(self._descriptor)
+        for start in range(0, max(1, len(data)), self._sync_bytes_max):
+            rest = memoryview(data)[start : start + self._sync_bytes_max]
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+            sync_file(self._descriptor)
 
     def rename_to(self, target: Path) -> None:
         """Give it its name, over any older file. Readers see the old file or the new one."""

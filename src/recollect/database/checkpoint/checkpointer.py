@@ -15,7 +15,7 @@ from recollect import __version__
 from recollect.catalog.catalog import Catalog, check_name
 from recollect.clock import Clock
 from recollect.database.checkpoint.load import checkpoint_commit, checkpoints_newest_first
-from recollect.database.checkpoint.pacing import pause
+from recollect.database.checkpoint.pacing import pause, sharing_the_interpreter
 from recollect.database.checkpoint.write import Labels, write_checkpoint
 from recollect.database.log.directory import LogDirectory
 from recollect.database.options import CheckpointOptions
@@ -105,7 +105,7 @@ class Checkpointer:
             ConflictError: The database is closed: its directory may be another's by now.
         """
         check_name(name)
-        with self._lock:
+        with self._lock, sharing_the_interpreter():
             if self._is_closed:
                 raise ConflictError("no checkpoint can be taken: the database is closed", "open it again")
             frozen = self._tables.freeze()

@@ -7,7 +7,7 @@ plus reading the keys and digests (not the values) that the parent has of the ve
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -30,6 +30,7 @@ from recollect.database.checkpoint.records import (
     vector_fetcher,
 )
 from recollect.database.tables import FrozenTables
+from recollect.pipeline import CallerExecutor
 from recollect.policy.compaction import CompactionLimits
 from recollect.repository.lease import hold_writer_lease
 from recollect.repository.repository import Repository
@@ -88,14 +89,11 @@ def write_checkpoint(
     """
     started = clock.monotonic()
     created_at = clock.now()
-    with (
-        hold_writer_lease(
-            repository.store, purpose="checkpoint", clock=clock, random_bytes=random_bytes
-        ) as lease,
-        ThreadPoolExecutor(1, thread_name_prefix="checkpoint") as executor,
-    ):
+    with hold_writer_lease(
+        repository.store, purpose="checkpoint", clock=clock, random_bytes=random_bytes
+    ) as lease:
         old = {} if parent is None else {entry.name: entry for entry in parent.collections}
-        job = _Job(repository, executor, pause)
+        job = _Job(repository, CallerExecutor(), pause)  # a second thread would take a writer's core
         written = [
             job.collection(name, feed, None if name in frozen.dropped else old.get(name), frozen.commit_ts)
             for name, feed in _feeds(frozen, pause)
