@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from recollect.database import Database
+from recollect.database import ADD, DEL, SET, Database, DatabaseOptions, Event, EventOptions
 from recollect.engines.base import Source, Target
 from recollect.engines.embedded import EmbeddedEngine, open_embedded_source, open_embedded_target
 from recollect.errors import NotFoundError, UnsupportedError
@@ -105,7 +110,9 @@ def test_changes_since_a_position_come_from_the_log(tmp_path: Path) -> None:
             state = view.changed_since("state", position)
             assert state is not None
             (versions,) = state
-            assert view.changed_since("events", position) is None
+            events = view.changed_since("events", position)
+            assert events is not None
+            assert list(events) == []
             assert view.changed_since("vectors", "another-database:1") is None
         assert decode_keys(batch.column(columns.KEY)) == [1, 2, 9]
         assert batch.column(columns.OP).to_pylist() == [columns.UPSERT, columns.DELETE, columns.UPSERT]
@@ -114,6 +121,89 @@ def test_changes_since_a_position_come_from_the_log(tmp_path: Path) -> None:
         db.vectors.clear()
         with engine.hold() as view:
             assert view.changed_since("vectors", position) is None
+
+
+@given(
+    events=st.lists(
+        st.tuples(
+            st.sampled_from([ADD, SET, DEL]),
+            st.sampled_from(["c", "d", "e"]),
+            st.sampled_from("abcdefgh"),
+            st.integers(-3, 9),
+        ),
+        max_size=40,
+    ),
+    cut=st.integers(0, 40),
+    options=st.sampled_from(
+        [EventOptions(ctx_buffer_size=3), EventOptions(ctx_buffer_size=3, negative_signals=True)]
+    ),
+)
+@settings(max_examples=60, deadline=None)
+def test_changes_of_events_over_the_old_records_give_the_new_ones(
+    events: list[tuple[int, str, str, int]], cut: int, options: EventOptions
+) -> None:
+    with (
+        tempfile.TemporaryDirectory() as path,
+        Database.open(path, fsync="off", options=DatabaseOptions(events=options)) as db,
+    ):
+        engine = Shared(db)
+        taken = [
+            Event(kind, context, item, score, 1000 * number)
+            for number, (kind, context, item, score) in enumerate(events)
+        ]
+        db.events.append([Event(ADD, "c", "z", 1, 0), *taken[:cut]])
+        with engine.hold() as view:
+            position = view.describe("events").position
+            found = contents(view.scan("events", batch_rows=5))
+            assert view.describe("events").record_count == len(found)
+        db.state.set("ns", "a", "k", 1)
+        if taken[cut:]:
+            db.events.append(taken[cut:])
+
+        with engine.hold() as view:
+            changes = view.changed_since("events", position)
+            assert changes is not None
+            for batch in changes:
+                for key, payload, op in zip(
+                    batch.column(columns.KEY).to_pylist(),
+                    batch.column(columns.PAYLOAD).to_pylist(),
+                    batch.column(columns.OP).to_pylist(),
+                    strict=True,
+                ):
+                    if op == columns.UPSERT:
+                        found[key] = payload
+                    else:
+                        found.pop(key, None)
+            assert found == contents(view.scan("events", batch_rows=5))
+
+
+def contents(batches: Iterator[pa.RecordBatch]) -> dict[bytes, bytes]:
+    return {
+        key: payload
+        for batch in batches
+        for key, payload in zip(
+            batch.column(columns.KEY).to_pylist(), batch.column(columns.PAYLOAD).to_pylist(), strict=True
+        )
+    }
+
+
+def test_a_backup_reads_of_events_only_what_changed(tmp_path: Path) -> None:
+    with Database.open(tmp_path, fsync="off") as db:
+        engine = Shared(db)
+        db.events.append([Event(ADD, f"c{n // 5}", f"i{n}", 10, n) for n in range(500)])
+        with engine.hold() as view:
+            position = view.describe("events").position
+        db.events.add("c7", "new", 10, timestamp=1000)
+        with engine.hold() as view:
+            changes = view.changed_since("events", position)
+            assert changes is not None
+            keys = [key for batch in changes for key in decode_keys(batch.column(columns.KEY))]
+        items = [f'["item","i{n}"]' for n in range(35, 40)]
+        assert keys == sorted(['["context","c7"]', '["counters"]', *items, '["item","new"]'])
+
+        db.events.decay()
+        with engine.hold() as view:
+            assert view.changed_since("events", position) is None  # every weight is another one
 
 
 def test_a_hold_is_one_commit(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recollect.database import operation as ops
+from recollect.database.checkpoint.event_changes import TouchedEvents, record_count
 from recollect.database.checkpoint.pacing import pause
 from recollect.database.checkpoint.records import (
     EVENTS,
@@ -100,7 +101,7 @@ class HeldDatabase:
         if name == STATE:
             return Held(STATE, PAYLOAD_ONLY, self._state.end)
         if name == EVENTS:
-            return Held(EVENTS, PAYLOAD_ONLY, len(self._all_events()[0].refs))
+            return Held(EVENTS, PAYLOAD_ONLY, record_count(self._events))
         if name not in self._vectors:
             known = ", ".join(self.collections())
             raise NotFoundError(f"there is no collection {name!r} in the database; there are: {known}")
@@ -115,14 +116,14 @@ class HeldDatabase:
         """Yield what commits after `commit_ts` changed, ascending by key, with an `op` column.
 
         None if the log does not reach back that far, or holds something that changes more than
-        single records; and for events, unless nothing at all was committed since.
+        single records. Of events, records that did not change may be among them.
         """
         if commit_ts > self.commit_ts:
             return None
         if commit_ts == self.commit_ts:
             return iter(())
         if name == EVENTS:
-            return None
+            return self._changed_events(commit_ts, batch_rows)
         if name == STATE:
             start = self._state.table.first_row_after(commit_ts)
             keyed = collect(state_keys(self._state.table, start, self._state.end), pause)
@@ -133,6 +134,17 @@ class HeldDatabase:
         places = {key: slot for key, slot in self._slots(name) if key in touched}
         keyed = collect(((key, places.get(key, DELETED)) for key in touched), pause)
         return _with_op(keyed, self._vector_fetch(name), batch_rows)
+
+    def _changed_events(self, commit_ts: int, batch_rows: int) -> Iterator[pa.RecordBatch] | None:
+        touched = TouchedEvents()
+        if not self._read_log(commit_ts, touched.note):
+            return None
+        if not touched:
+            return iter(())
+        records = touched.records(self._events)
+        return (
+            None if records is None else _with_op(collect(records.pairs(), pause), records.fetch, batch_rows)
+        )
 
     def _all(self, name: str) -> tuple[Keyed, Fetch]:
         if name == STATE:
@@ -161,22 +173,30 @@ class HeldDatabase:
 
     def _touched(self, name: str, commit_ts: int) -> set[bytes] | None:
         """Return the keys of a vector collection that commits in the log wrote or deleted since."""
-        firsts = self._log.first_commits()
-        if not firsts or firsts[0] > commit_ts + 1:
-            return None
         touched: set[bytes] | None = set()
 
-        def note(commit: Commit) -> None:
+        def note(op: Operation) -> None:
             nonlocal touched
-            for op in decode_body(commit.body).operations:
-                if touched is not None and _concerns(op, name):
-                    if isinstance(op, (ops.VectorsSet, ops.VectorsDelete, ops.MetadataSet)):
-                        touched.update(op.keys)
-                    else:
-                        touched = None
+            if touched is not None and _concerns(op, name):
+                if isinstance(op, (ops.VectorsSet, ops.VectorsDelete, ops.MetadataSet)):
+                    touched.update(op.keys)
+                else:
+                    touched = None
 
-        self._log.replay(commit_ts, note, last_ts=self.commit_ts)
-        return touched
+        return touched if self._read_log(commit_ts, note) else None
+
+    def _read_log(self, commit_ts: int, note: Callable[[Operation], None]) -> bool:
+        """Show every operation of the commits after `commit_ts`; False if the log does not reach back."""
+        firsts = self._log.first_commits()
+        if not firsts or firsts[0] > commit_ts + 1:
+            return False
+
+        def read(commit: Commit) -> None:
+            for op in decode_body(commit.body).operations:
+                note(op)
+
+        self._log.replay(commit_ts, read, last_ts=self.commit_ts)
+        return True
 
 
 def _concerns(op: Operation, name: str) -> bool:
