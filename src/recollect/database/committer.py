@@ -62,6 +62,7 @@ class Committer:
 
     Args:
         on_commit: Called by the leader after each group, with the last commit of it; must be quick.
+        encode: Makes the bytes that are logged.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Committer:
         clock: Clock,
         fsync: FsyncMode,
         on_commit: Callable[[int], None],
+        encode: Callable[[CommitBody], bytes] = encode_body,
     ) -> None:
         self._tables = tables
         self._planner = planner
@@ -80,6 +82,7 @@ class Committer:
         self._clock = clock
         self._fsync = fsync
         self._on_commit = on_commit
+        self._encode = encode
         self._queue_lock = threading.Lock()
         self._flush_lock = threading.Lock()
         self._queue: list[_Entry] = []
@@ -104,7 +107,7 @@ class Committer:
             UnavailableError: The disk failed; the commit is not acknowledged and not applied.
         """
         body = CommitBody(transaction, list(operations))
-        entry = _Entry(body, encode_body(body))
+        entry = _Entry(body, self._encode(body))
         with self._queue_lock:
             self._enqueue(entry)
         # Whoever held the flush lock before took everything that was queued by then, so either it has
@@ -157,7 +160,7 @@ class Committer:
         planned = self._planner.plan(entry.body.operations)
         if len(planned) != len(entry.body.operations):
             entry.body = CommitBody(entry.body.transaction, planned)
-            entry.encoded = encode_body(entry.body)
+            entry.encoded = self._encode(entry.body)
         if len(entry.encoded) > COMMIT_BYTES_MAX:
             size = len(entry.encoded)
             raise RequestError(

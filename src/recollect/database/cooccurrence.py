@@ -49,7 +49,10 @@ class CooccurrenceIndex:
     def __init__(self) -> None:
         self.names: list[str] = []
         self._numbers: dict[str, int] = {}
-        self._adjacent: list[dict[int, int]] = []
+        # Edges that were loaded at once stay packed until their item is asked for: `_edges_of`.
+        self._adjacent: list[dict[int, int] | None] = []
+        self._packed_targets = np.zeros(0, dtype=np.uint32)
+        self._packed_bounds: dict[int, tuple[int, int]] = {}
         self._sources, self._targets, self._weights = Column("I"), Column("I"), Column("f")
         self._free: list[int] = []
         self._limbo: list[int] = []
@@ -66,7 +69,7 @@ class CooccurrenceIndex:
     @property
     def item_count(self) -> int:
         """Items with at least one edge."""
-        return sum(map(bool, self._adjacent))
+        return sum(edges is None or bool(edges) for edges in self._adjacent)
 
     def number(self, name: str) -> int:
         """Return the number of an item, a new one for a new name."""
@@ -80,7 +83,7 @@ class CooccurrenceIndex:
     def neighbor_count(self, name: str) -> int:
         """Return how many edges leave an item."""
         found = self._numbers.get(name)
-        return 0 if found is None else len(self._adjacent[found])
+        return 0 if found is None else len(self._edges_of(found))
 
     def neighbors(self, name: str) -> list[tuple[str, float]]:
         """Return the item's neighbours with their weights, strongest first, equal ones by name."""
@@ -88,35 +91,36 @@ class CooccurrenceIndex:
         if found is None:
             return []
         pairs = [
-            (self.names[other], self._weights.get(edge)) for other, edge in self._adjacent[found].items()
+            (self.names[other], self._weights.get(edge)) for other, edge in self._edges_of(found).items()
         ]
         return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))
 
     def weight(self, left: str, right: str) -> float:
         """Return the weight of one edge, 0.0 if there is none."""
         a, b = self._numbers.get(left), self._numbers.get(right)
-        if a is None or b is None or b not in self._adjacent[a]:
+        if a is None or b is None:
             return 0.0
-        return float(self._weights.get(self._adjacent[a][b]))
+        edge = self._edges_of(a).get(b)
+        return 0.0 if edge is None else float(self._weights.get(edge))
 
     def edges(self) -> list[tuple[str, str, float]]:
         """Return every directed edge as (source, target, weight), by source and target."""
         names, weights = self.names, self._weights
         found = [
             (names[source], names[target], float(weights.get(edge)))
-            for source, edges in enumerate(self._adjacent)
-            for target, edge in edges.items()
+            for source in range(len(names))
+            for target, edge in self._edges_of(source).items()
         ]
         return sorted(found)
 
     def add_pairs(self, item: int, others: Iterable[tuple[int, float]]) -> None:
         """Add to the weights between an item and others, both ways; the item itself is passed over."""
-        adjacent, dirty = self._adjacent, self._dirty.current
-        own = adjacent[item]
+        edges_of, dirty = self._edges_of, self._dirty.current
+        own = edges_of(item)
         for other, amount in others:
             if other == item:
                 continue
-            for source, target, edges in ((item, other, own), (other, item, adjacent[other])):
+            for source, target, edges in ((item, other, own), (other, item, edges_of(other))):
                 edge = edges.get(target)
                 if edge is None:
                     self._connect(source, target, amount)
@@ -128,7 +132,7 @@ class CooccurrenceIndex:
     def prune(self, items: Iterable[int], neighbor_count_max: int) -> None:
         """Keep only the strongest neighbours (by absolute weight) of these items."""
         for item in items:
-            edges = self._adjacent[item]
+            edges = self._edges_of(item)
             if len(edges) <= neighbor_count_max:
                 continue
             ranked = sorted(
@@ -177,6 +181,7 @@ class CooccurrenceIndex:
     def clear(self) -> None:
         """Drop every edge; names keep their numbers."""
         self._adjacent = [{} for _ in self.names]
+        self._packed_targets, self._packed_bounds = np.zeros(0, dtype=np.uint32), {}
         self._sources, self._targets, self._weights = Column("I"), Column("I"), Column("f")
         self._free, self._limbo = [], []
         self._edge_count = 0
@@ -223,17 +228,32 @@ class CooccurrenceIndex:
         targets: npt.NDArray[np.uint32],
         weights: npt.NDArray[np.float32],
     ) -> None:
-        """Set the first edges there are, an item at a time: many times quicker than one by one."""
-        order = np.argsort(sources, kind="stable")
-        ordered, others = sources[order], targets[order]
-        self._sources.extend(ordered)
-        self._targets.extend(others)
-        self._weights.extend(weights[order])
-        found, starts = np.unique(ordered, return_index=True)
-        bounds = [*starts.tolist(), len(ordered)]
-        for number, first, last in zip(found.tolist(), bounds, bounds[1:], strict=False):
-            self._adjacent[number] = dict(zip(others[first:last].tolist(), range(first, last), strict=True))
-        self._edge_count = len(ordered)
+        """Set the first edges there are, as columns; those of an item are indexed when it is first used."""
+        starts = np.flatnonzero(np.diff(sources, prepend=~sources[:1]))
+        if len(np.unique(sources[starts])) < len(starts):  # not an item after the other
+            order = np.argsort(sources, kind="stable")
+            sources, targets, weights = sources[order], targets[order], weights[order]
+            starts = np.flatnonzero(np.diff(sources, prepend=~sources[:1]))
+        self._sources.extend(sources)
+        self._targets.extend(targets)
+        self._weights.extend(weights)
+        firsts, items = starts.tolist(), sources[starts].tolist()
+        lasts = [*firsts[1:], len(sources)]
+        self._packed_targets = targets
+        self._packed_bounds = dict(zip(items, zip(firsts, lasts, strict=True), strict=True))
+        for item in items:
+            self._adjacent[item] = None
+        self._edge_count = len(sources)
+
+    def _edges_of(self, item: int) -> dict[int, int]:
+        """Return an item's edges by target."""
+        edges = self._adjacent[item]
+        if edges is None:
+            # No edge of a packed item was dropped yet: whoever drops one asks for them first.
+            first, last = self._packed_bounds.pop(item)
+            targets = self._packed_targets[first:last].tolist()
+            edges = self._adjacent[item] = dict(zip(targets, range(first, last), strict=True))
+        return edges
 
     def _connect(self, source: int, target: int, weight: float) -> None:
         if self._free:
@@ -246,11 +266,11 @@ class CooccurrenceIndex:
             self._sources.append(source)
             self._targets.append(target)
             self._weights.append(weight)
-        self._adjacent[source][target] = edge
+        self._edges_of(source)[target] = edge
         self._edge_count += 1
 
     def _drop(self, source: int, target: int) -> None:
-        edge = self._adjacent[source].pop(target)
+        edge = self._edges_of(source).pop(target)
         self._weights.put(edge, math.nan)
         self._edge_count -= 1
         (self._limbo if self._freeze_count else self._free).append(edge)

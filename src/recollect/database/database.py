@@ -89,7 +89,13 @@ class Database:
             planner = Planner(tables.schemas(), options.vectors.metric)
             self._indexer = Indexer(tables, directory.index_path, options.vectors)
             self._committer = Committer(
-                tables, planner, writer, clock=clock, fsync=fsync, on_commit=self._note_commit
+                tables,
+                planner,
+                writer,
+                clock=clock,
+                fsync=fsync,
+                on_commit=self._note_commit,
+                encode=ops.encode_body if options.log.is_kept else ops.encode_nothing,
             )
             if fsync == "interval":
                 self._syncer = Syncer(self.sync, options.log.fsync_interval_s)

@@ -50,6 +50,10 @@ class Generations(Generic[Key, Value]):
         """Yield each frozen key once, with its newest value; in no order."""
         newer: list[dict[Key, Value]] = []
         for part in reversed(self._frozen):
+            if not newer:
+                yield from part.items()  # the newest speaks for itself
+                newer.append(part)
+                continue
             for key, value in part.items():
                 if not any(key in other for other in newer):
                     yield key, value

@@ -64,10 +64,15 @@ def check_matrix(vectors: npt.ArrayLike) -> npt.NDArray[np.float32]:
         raise RequestError(f"vectors must form one matrix, got an array of {matrix.ndim} dimensions")
     if not 1 <= matrix.shape[1] <= DIMENSION_MAX:
         raise RequestError(f"a vector must have 1 to {DIMENSION_MAX} dimensions, got {matrix.shape[1]}")
+    check_finite(matrix)
+    return matrix
+
+
+def check_finite(matrix: npt.NDArray[np.float32]) -> None:
+    """Refuse NaN and infinities with a RequestError. Shapes: (n, d)."""
     finite = np.isfinite(matrix).all(axis=1)
     if not finite.all():
         raise RequestError(f"vector {int(np.argmin(finite))} of {len(matrix)} holds NaN or an infinity")
-    return matrix
 
 
 def one_row(vector: npt.ArrayLike) -> npt.NDArray[np.float32]:

@@ -209,6 +209,11 @@ def encode_body(body: CommitBody) -> bytes:
     return _ENCODER.encode(body)
 
 
+def encode_nothing(_body: CommitBody) -> bytes:
+    """Return no bytes: for a log that is not kept."""
+    return b""
+
+
 def decode_body(encoded: memoryview | bytes) -> CommitBody:
     """Decode the body of a commit; vectors stay views into `encoded`.
 

@@ -99,10 +99,12 @@ class LogOptions(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         segment_bytes_max: A segment that reached this size is sealed and a new one begun.
         fsync_interval_s: Longest time to the next fsync in mode `interval`.
+        is_kept: Whether the log has the commits at all; a database that lives in memory only spares the work.
     """
 
     segment_bytes_max: int = 100 << 20  # Statehouse's documented default
     fsync_interval_s: float = 1.0
+    is_kept: bool = True
 
 
 class CheckpointOptions(msgspec.Struct, frozen=True, kw_only=True):

@@ -66,6 +66,14 @@ class VectorView(msgspec.Struct, frozen=True):
         """Copy rows out. Shapes: slots (n,) → (n, d)."""
         return gather(self.blocks, slots)
 
+    def rows(self, slots: Slots) -> Matrix:
+        """Return rows for reading, without a copy where they are neighbours. Shapes: slots (n,) → (n, d)."""
+        if len(slots) and slots[0] >> BLOCK_BITS == slots[-1] >> BLOCK_BITS:
+            first, count = int(slots[0]) & _MASK, len(slots)
+            if np.all(slots[1:] - slots[:-1] == 1):
+                return self.blocks[int(slots[0]) >> BLOCK_BITS].rows[first : first + count]
+        return self.vectors(slots)
+
     def commits(self, slots: Slots) -> npt.NDArray[np.uint64]:
         """Return the commit that wrote each row. Shapes: slots (n,) → (n,)."""
         return gather_commits(self.blocks, slots)
@@ -152,6 +160,10 @@ class VectorTable:
         slots = self._take(len(keys))
         self._fill(slots, vectors, commits)
         by_key, dirty, released = self._slots, self._dirty.current, list[int]()
+        places = dict(zip(keys, slots, strict=True))
+        if len(places) == len(keys) and by_key.keys().isdisjoint(places):
+            self._set_new(places, metadata)
+            return
         for row, (key, slot) in enumerate(zip(keys, slots, strict=True)):
             old = by_key.get(key)
             if old is not None:
@@ -164,6 +176,20 @@ class VectorTable:
             by_key[key] = slot
             dirty[key] = slot
         self._release(released)
+
+    def _set_new(self, places: dict[bytes, int], metadata: Sequence[bytes | None]) -> None:
+        """Set rows of keys that the table does not have, each once; their vectors are in their slots."""
+        self._slots.update(places)
+        self._dirty.current.update(places)
+        first = len(self._keys) - len(places)
+        if list(places.values()) == list(range(first, len(self._keys))):  # all of them fresh
+            self._keys[first:] = places
+            if metadata:
+                self._metadata[first:] = metadata
+            return
+        for row, (key, slot) in enumerate(places.items()):
+            self._keys[slot] = key
+            self._metadata[slot] = metadata[row] if metadata else None
 
     def set_metadata(self, keys: Sequence[bytes], metadata: Sequence[bytes | None], commit_ts: int) -> int:
         """Replace the metadata of known ids; return how many were known."""
@@ -259,6 +285,9 @@ class VectorTable:
             return
         numbers = np.asarray(slots, dtype=np.int64)
         owners = numbers >> BLOCK_BITS
+        if np.all(numbers[1:] - numbers[:-1] == 1):
+            self._fill_run(int(numbers[0]), vectors, commits)
+            return
         for owner in np.unique(owners):
             chosen = np.flatnonzero(owners == owner)
             rows = numbers[chosen] & _MASK
@@ -268,6 +297,19 @@ class VectorTable:
             block.norms[rows] = np.sqrt(np.einsum("ij,ij->i", part, part, dtype=np.float64))
             block.is_live[rows] = True
             block.commits[rows] = commits if isinstance(commits, int) else commits[chosen]
+
+    def _fill_run(self, first: int, vectors: Matrix, commits: Commits) -> None:
+        """Fill neighbouring slots: each row is copied once."""
+        end = first + len(vectors)
+        for owner in range(first >> BLOCK_BITS, ((end - 1) >> BLOCK_BITS) + 1):
+            base, block = owner << BLOCK_BITS, self._blocks[owner]
+            low, high = max(first, base), min(end, base + BLOCK_ROWS)
+            part = vectors[low - first : high - first]
+            here = slice(low - base, high - base)
+            block.rows[here] = part
+            block.norms[here] = np.sqrt(np.einsum("ij,ij->i", part, part, dtype=np.float64))
+            block.is_live[here] = True
+            block.commits[here] = commits if isinstance(commits, int) else commits[low - first : high - first]
 
     def _release(self, slots: Sequence[int]) -> None:
         for slot in slots:

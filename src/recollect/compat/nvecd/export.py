@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,10 +21,11 @@ from recollect.compat.nvecd.snapshot.content import (
 )
 from recollect.compat.nvecd.snapshot.encode import INTEGER_MAX, VectorChunk
 from recollect.compat.nvecd.snapshot.layout import EDGES, EVENTS, EXTRA, METADATA, VECTORS
+from recollect.compat.nvecd.snapshot.ragged import read_fixed
 from recollect.compat.nvecd.snapshot.write import Store
 from recollect.database.column_view import ColumnView
 from recollect.database.cooccurrence import FrozenEdges
-from recollect.database.events import EVENT, ring_ordinal
+from recollect.database.events import EVENT
 from recollect.database.stage import DEFAULT_COLLECTION
 from recollect.database.state import FrozenState
 from recollect.database.vectors import Slots, VectorView
@@ -100,30 +102,39 @@ def view_stores(view: ColumnView) -> list[Store]:
 def event_columns(view: ColumnView) -> EventColumns:
     """Bring all rings into columns, contexts in the order of their last event."""
     rings, edges = view.rings(), view.events.edges
-    contexts = sorted(rings, key=lambda name: ring_ordinal(rings[name]))
-    parts = [rings[name][_ORDINAL_SIZE:] for name in contexts]
-    packed = np.frombuffer(b"".join(parts), dtype=_RING)
+    names, parts = list(rings), list(rings.values())
+    written = np.frombuffer(b"".join(part[:_ORDINAL_SIZE] for part in parts), dtype="<u8")
+    order = np.argsort(written, kind="stable").tolist()
+    contexts = [names[number] for number in order]
+    joined = b"".join([parts[number] for number in order])
+    sizes = np.fromiter((len(parts[number]) for number in order), np.int64, len(order))
+    event_counts = (sizes - _ORDINAL_SIZE) // EVENT.size
+    # An event stands behind the ordinals of its own ring and of all rings before.
+    owners = np.repeat(np.arange(1, len(order) + 1), event_counts)
+    places = np.arange(len(owners)) * EVENT.size + owners * _ORDINAL_SIZE
+    packed = read_fixed(np.frombuffer(joined, np.uint8), places, EVENT.size).view(_RING).reshape(-1)
     rows = np.empty(len(packed), dtype=EVENT_ROW)
     for field in EVENT_ROW.names or ():
         rows[field] = packed[field]
-    sizes = np.fromiter((len(part) // EVENT.size for part in parts), np.int64, len(parts))
-    names = edges.names[: edges.item_count]
-    return EventColumns(names, contexts, sizes, packed["item"].copy(), rows)
+    return EventColumns(edges.names[: edges.item_count], contexts, event_counts, packed["item"].copy(), rows)
 
 
 def edge_columns(edges: FrozenEdges) -> EdgeColumns:
-    """Bring the co-occurrence index into columns, by source."""
+    """Bring the co-occurrence index into columns, by source; a source's edges in the order they came."""
     weights = edges.weights.to_numpy()
     live = np.flatnonzero(~np.isnan(weights))
-    sources, targets = edges.sources.to_numpy()[live], edges.targets.to_numpy()[live]
-    order = np.lexsort((targets, sources))
-    found, sizes = np.unique(sources[order], return_counts=True)
+    keys = edges.sources.to_numpy()[live].astype(np.uint64) << np.uint64(32)
+    keys |= live.astype(np.uint64)
+    keys.sort()  # numbers sort much faster than their order is found
+    order = (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    sources = (keys >> np.uint64(32)).astype(np.uint32)
+    starts = np.flatnonzero(np.diff(sources, prepend=~sources[:1]))
     return EdgeColumns(
         edges.names[: edges.item_count],
-        found.astype(np.uint32),
-        sizes.astype(np.int64),
-        targets[order],
-        weights[live][order],
+        sources[starts],
+        np.diff(starts, append=len(sources)),
+        edges.targets.to_numpy()[order],
+        weights[order],
     )
 
 
@@ -137,7 +148,8 @@ class _VectorSource:
         self.dimension = 0 if schema is None else schema.vectors[0].dimension or 0
         slots = np.zeros(0, dtype=np.int64) if found is None else found.live_slots()
         keys = [] if found is None else found.keys
-        is_text = np.fromiter((keys[slot][0] == TAG_STRING for slot in slots.tolist()), np.bool_, len(slots))
+        tags = map(operator.itemgetter(0), map(keys.__getitem__, slots.tolist()))
+        is_text = np.fromiter(tags, np.uint8, len(slots)) == TAG_STRING
         self.slots: Slots = slots[is_text]
         self._typed: Slots = slots[~is_text]
         metadata = [] if found is None else found.metadata
@@ -152,7 +164,7 @@ class _VectorSource:
         keys = view.keys
         for start in range(0, len(self.slots), ROWS_AT_ONCE):
             part = self.slots[start : start + ROWS_AT_ONCE]
-            yield [keys[slot][1:] for slot in part.tolist()], view.vectors(part)
+            yield [keys[slot][1:] for slot in part.tolist()], view.rows(part)
 
     def metadata_pieces(self) -> Iterator[encode.Piece]:
         """Yield the metadata store: a first pass counts, since the count stands first."""

@@ -34,18 +34,19 @@ from recollect.compat.nvecd.snapshot.vector_stream import VectorStream
 from recollect.database import Database
 from recollect.database import operation as ops
 from recollect.database.events import EVENT
-from recollect.database.limits import check_matrix, check_name
+from recollect.database.limits import NAME_BYTES_MAX, check_finite, check_matrix, check_name
 from recollect.database.operation import Operation
 from recollect.database.planner import plain_schema
 from recollect.database.stage import DEFAULT_COLLECTION
 from recollect.errors import IntegrityError, NotFoundError, RequestError
-from recollect.values.key import encode_key
+from recollect.values.key import TAG_STRING
 from recollect.values.payload import encode_payload
 from recollect.values.schema import Metric
 
 STAGING = "nvecd/loading"
 """The collection that a load fills; one that a crash left behind is dropped by the next."""
 
+_TEXT = bytes((TAG_STRING,))
 _RING = np.dtype([("item", "<u4"), ("score", "<i4"), ("timestamp", "<u8"), ("kind", "u1")])
 
 
@@ -103,14 +104,22 @@ def replace_operation(events: EventColumns, edges: EdgeColumns) -> ops.EventsRep
     ]
     sources = np.repeat(edges.sources, edges.sizes)
     return ops.EventsReplace(
-        [check_name("an item", name) for name in names],
-        [check_name("a context", name) for name in events.contexts],
+        _checked("an item", names),
+        _checked("a context", events.contexts),
         rings,
         edge_numbers[sources].tobytes() if len(sources) else b"",
         edge_numbers[edges.targets].tobytes() if len(sources) else b"",
         edges.weights.astype("<f4").tobytes(),
         len(events.rows),
     )
+
+
+def _checked(what: str, names: list[str]) -> list[str]:
+    # Four bytes are the longest character: most lists need no look at each name.
+    if not all(names) or 4 * max(map(len, names), default=0) > NAME_BYTES_MAX:
+        for name in names:
+            check_name(what, name)
+    return names
 
 
 def _stage_vectors(
@@ -127,11 +136,17 @@ def _stage_vectors(
         return None
     database.create_collection(STAGING, plain_schema(dimension, metric))
     left = dict(metadata)
-    for ids, rows in stream.chunks():
-        keys = [encode_key(check_name("an id", one)) for one in ids]
-        matrix = check_matrix(rows)
-        values = [left.pop(one, None) for one in ids]
-        database.commit([ops.VectorsSet(STAGING, keys, matrix.data.cast("B"), values)])
+    for names, rows in stream.chunks():
+        if not all(names) or max(map(len, names)) > NAME_BYTES_MAX:
+            for name in names:
+                check_name("an id", name.decode("utf-8"))
+        check_finite(rows)
+        values: list[bytes | None] = [None] * len(names)
+        if left:
+            values = [left.pop(name.decode("utf-8"), None) for name in names]
+        database.commit(
+            [ops.VectorsSet(STAGING, [_TEXT + name for name in names], rows.data.cast("B"), values)]
+        )
     check_store(stores[VECTORS], stream.checksum)
     check_metadata_ids((), left)
     if extra.vectors:

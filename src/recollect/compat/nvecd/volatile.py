@@ -101,7 +101,7 @@ def _with(options: DatabaseOptions, checkpoints: CheckpointOptions) -> DatabaseO
         vectors=options.vectors,
         events=options.events,
         fusion=options.fusion,
-        log=LogOptions(segment_bytes_max=_NEVER_FULL),
+        log=LogOptions(segment_bytes_max=_NEVER_FULL, is_kept=False),
         checkpoints=checkpoints,
         transaction_timeout_s=options.transaction_timeout_s,
         transaction_count_max=options.transaction_count_max,

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import math
 import struct
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from recollect.compat.nvecd.snapshot.content import (
     EVENT_ROW,
@@ -21,15 +25,13 @@ from recollect.compat.nvecd.snapshot.content import (
 )
 from recollect.compat.nvecd.snapshot.encode import TAG_BOOL, TAG_DOUBLE, TAG_INTEGER, TAG_STRING
 from recollect.compat.nvecd.snapshot.layout import EDGES, EVENTS, KIND_MAX, METADATA, U32
-from recollect.compat.nvecd.snapshot.ragged import Bytes, read_fixed
+from recollect.compat.nvecd.snapshot.ragged import read_fixed, starts_of
+from recollect.compat.nvecd.snapshot.walk import Places, walk_groups, words
 from recollect.errors import IntegrityError
 
-_U32 = U32.unpack_from
 _F64 = struct.Struct("<d")
 _I64 = struct.Struct("<q")
 _GROUP_BYTES_MIN = 8
-_NEIGHBOR_BYTES_MIN = 8
-_EVENT_BYTES_MIN = 4 + EVENT_ROW.itemsize
 _FIELD_BYTES_MIN = 6
 
 
@@ -106,46 +108,79 @@ def decode_config(data: bytes) -> SnapshotConfig:
     )
 
 
-class _Rows:
-    """Rows of a name and fixed fields: numbers for the names as they are met, and where each name ends."""
+class _Labels(NamedTuple):
+    """How nvecd's messages call the parts of a store."""
 
-    def __init__(self, data: bytes, width: int) -> None:
-        self._data = data
-        self._width = width
-        self.numbers: dict[bytes, int] = {}
-        self.found: list[int] = []
-        self._ends: list[int] = []
+    store: str
+    head: str
+    row: str
+    rows: str
 
-    def number(self, name: bytes) -> int:
-        return self.numbers.setdefault(name, len(self.numbers))
 
-    def texts(self, what: str) -> list[str]:
-        return [decode_name(name, what) for name in self.numbers]
+_EVENT_LABELS = _Labels(EVENTS, "context name", "event id", "Event count exceeds remaining data for context")
+_EDGE_LABELS = _Labels(EDGES, "item name", "co-item name", "Neighbor count exceeds remaining data for")
 
-    def fields(self) -> Bytes:
-        """Copy the fixed fields of all rows out. Shapes: (n, width)."""
-        ends = np.array(self._ends, dtype=np.int64)
-        return read_fixed(np.frombuffer(self._data, np.uint8), ends, self._width)
 
-    def scan(self, position: int, count: int) -> int:
-        """Walk `count` rows from `position`; return where they end, or -1 if the data ends before.
+def _refuse_head(data: bytes, place: int, labels: _Labels) -> NoReturn:
+    """Say why no group begins here."""
+    cursor = Cursor(data)
+    cursor.position = place
+    name = cursor.text(labels.head)
+    cursor.count(labels.head)
+    fail(f"{labels.rows}: {name}")
 
-        The one loop that runs once per event and per edge; everything else is done by columns.
-        """
-        data, width, numbers = self._data, self._width, self.numbers
-        add, end_at = self.found.append, self._ends.append
-        last = len(data) - width
-        for _ in range(count):
-            start = position + 4
-            if start > last:
-                return -1
-            end = start + _U32(data, position)[0]
-            if end > last:
-                return -1
-            add(numbers.setdefault(data[start:end], len(numbers)))
-            end_at(end)
-            position = end + width
-        return position
+
+class _Groups:
+    """The records of a store of groups, by columns.
+
+    Attributes:
+        sizes: Rows of each group. Shapes: (g,) int64.
+        is_head: Of each record. Shapes: (n,) bool.
+        names: Of all records, in order.
+        fields: What follows the name of each row. Shapes: (n - g, width).
+    """
+
+    def __init__(self, data: bytes, count: int, width: int, labels: _Labels) -> None:
+        records = walk_groups(data, U32.size, width)
+        places, self.is_head = records.places, records.is_head
+        found = int(np.count_nonzero(self.is_head))
+        if records.rows_missing:
+            fail(f"Failed to read {labels.row}")
+        if found < count:
+            _refuse_head(data, records.end, labels)
+        heads = np.flatnonzero(self.is_head)
+        if found > count or records.end < len(data):
+            fail(f"Trailing bytes in store data for '{labels.store}'")
+        begins = places + U32.size
+        ends = begins + words(data)[places] if len(places) else begins
+        self.names = _names_at(data, begins, ends)
+        buffer = np.frombuffer(data, np.uint8)
+        self.sizes = read_fixed(buffer, ends[heads], U32.size).view("<u4").reshape(-1).astype(np.int64)
+        self.fields = read_fixed(buffer, ends[~self.is_head], width)
+
+
+def _names_at(data: bytes, begins: Places, ends: Places) -> pa.LargeBinaryArray:
+    """Copy names out of the data. Shapes: n begins and ends, ascending, none inside another."""
+    bounds = np.empty(2 * len(begins) + 1, dtype=np.int64)
+    bounds[0:-1:2], bounds[1::2], bounds[-1] = begins, ends, len(data)
+    # Names and what is between them, by turns; every other one is wanted.
+    buffers = [None, pa.py_buffer(bounds), pa.py_buffer(data)]
+    both = pa.LargeBinaryArray.from_buffers(pa.large_binary(), 2 * len(begins), buffers)
+    return both.filter(pa.array(np.arange(2 * len(begins)) % 2 == 0))
+
+
+def _number_names(names: pa.LargeBinaryArray, what: str) -> tuple[list[str], npt.NDArray[np.uint32]]:
+    """Return the different names in the order of their first use, and the number of each. Shapes: (n,)."""
+    encoded = names.dictionary_encode()
+    return _texts(encoded.dictionary, what), encoded.indices.to_numpy().astype(np.uint32)
+
+
+def _texts(names: pa.LargeBinaryArray, what: str) -> list[str]:
+    try:
+        texts: list[str] = names.cast(pa.large_string()).to_pylist()
+    except pa.ArrowInvalid:
+        return [decode_name(name, what) for name in names.to_pylist()]
+    return texts
 
 
 def decode_events(data: bytes) -> EventColumns:
@@ -154,31 +189,17 @@ def decode_events(data: bytes) -> EventColumns:
     count = cursor.count("context count")
     if cursor.remaining < count * _GROUP_BYTES_MIN:
         fail("Context count exceeds remaining store data")
-    names, contexts, sizes = _Rows(data, EVENT_ROW.itemsize), dict[str, None](), list[int]()
-    for _ in range(count):
-        context = cursor.text("context name")
-        if context in contexts:
-            fail(f"Duplicate context: {context}")
-        contexts[context] = None
-        size = cursor.count(f"event count for context: {context}")
-        if cursor.remaining < size * _EVENT_BYTES_MIN:
-            fail(f"Event count exceeds remaining data for context: {context}")
-        sizes.append(size)
-        cursor.position = names.scan(cursor.position, size)
-        if cursor.position < 0:
-            fail("Failed to read event id")
-    cursor.finish(f"store data for '{EVENTS}'")
-    rows = names.fields().view(EVENT_ROW).reshape(-1)
+    groups = _Groups(data, count, EVENT_ROW.itemsize, _EVENT_LABELS)
+    is_head = pa.array(groups.is_head)
+    contexts = _texts(groups.names.filter(is_head), "context name")
+    if len(set(contexts)) != count:
+        fail(f"Duplicate context: {_first_twice(contexts)}")
+    names, items = _number_names(groups.names.filter(pc.invert(is_head)), "event id")
+    rows = groups.fields.view(EVENT_ROW).reshape(-1)
     wrong = np.flatnonzero(rows["kind"] > KIND_MAX)
     if len(wrong):
         fail(f"Invalid event type: {rows['kind'][wrong[0]]}")
-    return EventColumns(
-        names.texts("event id"),
-        list(contexts),
-        np.array(sizes, dtype=np.int64),
-        np.array(names.found, dtype=np.uint32),
-        rows,
-    )
+    return EventColumns(names, contexts, groups.sizes, items, rows)
 
 
 def decode_edges(data: bytes) -> EdgeColumns:
@@ -187,37 +208,46 @@ def decode_edges(data: bytes) -> EdgeColumns:
     count = cursor.count("item count")
     if cursor.remaining < count * _GROUP_BYTES_MIN:
         fail("Item count exceeds remaining store data")
-    names, sources, sizes = _Rows(data, 4), dict[int, None](), list[int]()
-    targets = names.found
-    for _ in range(count):
-        name = cursor.take(cursor.count("item name"), "item name")
-        source = names.number(name)
-        if source in sources:
-            fail(f"Duplicate co-occurrence item: {decode_name(name, 'item name')}")
-        sources[source] = None
-        size = cursor.count("co-item count")
-        if cursor.remaining < size * _NEIGHBOR_BYTES_MIN:
-            fail(f"Neighbor count exceeds remaining data for: {decode_name(name, 'item name')}")
-        sizes.append(size)
-        first = len(targets)
-        cursor.position = names.scan(cursor.position, size)
-        if cursor.position < 0:
-            fail("Failed to read co-item name")
-        neighbors = set(targets[first:])
-        if source in neighbors or len(neighbors) != size:
-            text = decode_name(name, "item name")
-            fail(f"Failed to restore co-occurrence edge: an edge of {text} is to itself or twice")
-    cursor.finish(f"store data for '{EDGES}'")
-    weights = names.fields().view("<f4").reshape(-1)
+    groups = _Groups(data, count, 4, _EDGE_LABELS)
+    names, numbers = _number_names(groups.names, "item name")
+    sources, targets = numbers[groups.is_head], numbers[~groups.is_head]
+    if len(np.unique(sources)) != count:
+        fail(f"Duplicate co-occurrence item: {names[_first_twice(sources.tolist())]}")
+    wrong = _first_wrong_group(sources, targets, groups.sizes)
+    if wrong >= 0:
+        text = names[sources[wrong]]
+        fail(f"Failed to restore co-occurrence edge: an edge of {text} is to itself or twice")
+    weights = groups.fields.view("<f4").reshape(-1)
     if not np.isfinite(weights).all():
         fail("Failed to restore co-occurrence edge: a score is not finite")
-    return EdgeColumns(
-        names.texts("item name"),
-        np.array(list(sources), dtype=np.uint32),
-        np.array(sizes, dtype=np.int64),
-        np.array(targets, dtype=np.uint32),
-        weights,
-    )
+    return EdgeColumns(names, sources, groups.sizes, targets, weights)
+
+
+def _first_wrong_group(
+    sources: npt.NDArray[np.uint32], targets: npt.NDArray[np.uint32], sizes: npt.NDArray[np.int64]
+) -> int:
+    """Return a group that has its own source among its targets, or one target twice; -1 if none has."""
+    itself = np.flatnonzero(targets == np.repeat(sources, sizes))
+    if len(itself):
+        return int(np.searchsorted(np.cumsum(sizes), itself[0], side="right"))
+    starts = starts_of(sizes)
+    for size in np.unique(sizes[sizes > 1]).tolist():  # groups of one size are the rows of a matrix
+        groups = np.flatnonzero(sizes == size)
+        rows = np.lib.stride_tricks.sliding_window_view(targets, size)[starts[groups]]
+        rows.sort(axis=1)
+        twice = np.flatnonzero((rows[:, 1:] == rows[:, :-1]).any(axis=1))
+        if len(twice):
+            return int(groups[twice[0]])
+    return -1
+
+
+def _first_twice(values: Sequence[Any]) -> Any:
+    seen = set[Any]()
+    for value in values:
+        if value in seen:
+            break
+        seen.add(value)
+    return value
 
 
 def decode_metadata(data: bytes) -> list[tuple[str, Fields]]:

@@ -22,6 +22,7 @@ _RECORDS_AT_ONCE = 1024  # of metadata: a piece of about 100 KiB, so that other 
 
 Piece: TypeAlias = bytes | memoryview
 VectorChunk: TypeAlias = tuple[Sequence[bytes], npt.NDArray[np.float32]]
+_RUNS_MAX = 64  # of ids of one length in a piece; with more, rows are copied one by one
 
 _CONFIG_HEAD = struct.Struct("<IIdI")
 _CONFIG_TAIL = struct.Struct("<IIdd")
@@ -85,8 +86,23 @@ def encode_vectors(dimension: int, row_count: int, chunks: Iterable[VectorChunk]
         size = int(table.sizes.sum()) + 4 * dimension * len(ids)
         out = buffers.take(size)
         table.write(out, starts, numbers)
-        write_fixed(out, starts + table.sizes, np.ascontiguousarray(rows, dtype="<f4"))
+        _write_rows(out, table.sizes, starts, np.ascontiguousarray(rows, dtype="<f4"))
         yield out[:size].data
+
+
+def _write_rows(out: Bytes, sizes: Offsets, starts: Offsets, rows: npt.NDArray[np.float32]) -> None:
+    """Write vectors behind their ids, which take `sizes` bytes from `starts` on."""
+    width = 4 * rows.shape[1]
+    cuts = [0, *(np.flatnonzero(sizes[1:] != sizes[:-1]) + 1).tolist(), len(sizes)]
+    if len(cuts) > _RUNS_MAX:
+        write_fixed(out, starts + sizes, rows)
+        return
+    source = rows.view(np.uint8)
+    for first, last in zip(cuts, cuts[1:], strict=False):
+        # Ids of one length make a matrix of bytes: one copy, without the interpreter's lock.
+        start, size, count = int(starts[first]), int(sizes[first]), last - first
+        matrix = out[start : start + count * (size + width)].reshape(count, size + width)
+        matrix[:, size:] = source[first:last]
 
 
 def encode_metadata(record_count: int, records: Iterable[tuple[str, Fields]]) -> Iterator[Piece]:

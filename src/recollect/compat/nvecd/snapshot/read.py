@@ -311,7 +311,7 @@ def _read_vectors(descriptor: int, section: Section) -> VectorColumns:
     ids: list[str] = []
     parts = [np.zeros((0, stream.dimension), dtype=np.float32)]
     for names, rows in stream.chunks():
-        ids += names
+        ids += [name.decode("utf-8") for name in names]
         parts.append(rows)
     check_store(section, stream.checksum)
     return VectorColumns(stream.dimension, ids, np.concatenate(parts))

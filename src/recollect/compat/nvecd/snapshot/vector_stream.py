@@ -17,6 +17,7 @@ from recollect.compat.nvecd.snapshot.ragged import read_fixed
 _HEAD = struct.Struct("<QI")
 _U32 = U32.unpack_from
 PIECE_BYTES = 4 << 20
+_RUN_MIN = 32  # so many rows of one length are read at once; after a failed look, so many one by one
 
 
 class VectorStream:
@@ -46,25 +47,27 @@ class VectorStream:
         """The CRC-32 of what was read so far; of the whole store after the last chunk."""
         return self._checksum
 
-    def chunks(self) -> Iterator[tuple[list[str], npt.NDArray[np.float32]]]:
-        """Yield ids and their rows; each id comes once. Shapes: n ids, (n, dimension).
+    def chunks(self) -> Iterator[tuple[list[bytes], npt.NDArray[np.float32]]]:
+        """Yield ids, which are UTF-8, and their rows; each id comes once. Shapes: n ids, (n, dimension).
 
         Raises:
             IntegrityError: The bytes are not exactly `row_count` rows.
         """
-        seen: set[str] = set()
+        seen: set[bytes] = set()
+        count = 0
         buffer = bytearray(min(PIECE_BYTES, max(1, self._end - self._position)))
         filled = 0
-        while len(seen) < self.row_count:
+        while count < self.row_count:
             filled += self._fill(buffer, filled)
-            names, offsets, used = self._scan(buffer, filled, self.row_count - len(seen))
+            names, offsets, used = self._scan(buffer, filled, self.row_count - count)
             if not names:
                 buffer = self._grow(buffer, filled)
                 continue
-            for name in names:
-                if name in seen:
-                    fail(f"Duplicate vector ID: {name}")
-                seen.add(name)
+            count += len(names)
+            check_text(names)
+            if not seen.isdisjoint(names) or len(set(names)) < len(names):
+                fail(f"Duplicate vector ID: {_first_twice(names, seen).decode()}")
+            seen.update(names)
             rows = read_fixed(np.frombuffer(buffer, np.uint8)[:filled], offsets, self._width)
             yield names, rows.view("<f4")
             buffer[: filled - used] = buffer[used:filled]
@@ -97,17 +100,28 @@ class VectorStream:
 
     def _scan(
         self, buffer: bytearray, filled: int, count_max: int
-    ) -> tuple[list[str], npt.NDArray[np.int64], int]:
+    ) -> tuple[list[bytes], npt.NDArray[np.int64], int]:
         """Find whole rows; return their ids, where their vectors are, and how many bytes they take."""
-        names: list[str] = []
+        names: list[bytes] = []
         offsets: list[int] = []
-        position, width = 0, self._width
+        position, width, view, alone = 0, self._width, memoryview(buffer), 0
         while len(names) < count_max and position + U32.size <= filled:
+            if not alone:
+                run = _run(buffer, position, filled, width=width)[: count_max - len(names)]
+                alone = _RUN_MIN
+                if len(run) >= _RUN_MIN:
+                    names += _names(run)
+                    ends = range(position + run.itemsize - width, filled + 1, run.itemsize)
+                    offsets += ends[: len(run)]
+                    position += run.nbytes
+                    alone = 0
+                    continue
+            alone -= 1
             start = position + U32.size
             end = start + _U32(buffer, position)[0]
             if end + width > filled:
                 break
-            names.append(decode_name(bytes(buffer[start:end]), "vector ID"))
+            names.append(bytes(view[start:end]))
             offsets.append(end)
             position = end + width
         return names, np.array(offsets, dtype=np.int64), position
@@ -119,3 +133,39 @@ class VectorStream:
         if filled < len(buffer):
             return buffer  # a short read: there is room, and more to come
         return buffer + bytearray(min(len(buffer), self._end - self._position))
+
+
+def _run(buffer: bytearray, position: int, filled: int, *, width: int) -> npt.NDArray[np.void]:
+    """Return the rows from `position` on that have ids as long as the first one's; a view."""
+    size = _U32(buffer, position)[0]
+    stride = U32.size + size + width
+    count = (filled - position) // stride
+    lengths = np.ndarray((count,), "<u4", buffer, position, (stride,))
+    other = np.flatnonzero(lengths != size)
+    row = np.dtype([("size", "<u4"), ("id", np.uint8, (size,)), ("vector", np.uint8, (width,))])
+    return np.frombuffer(buffer, row, int(other[0]) if len(other) else count, position)
+
+
+def _names(run: npt.NDArray[np.void]) -> list[bytes]:
+    size = run["id"].shape[1]
+    joined = run["id"].tobytes()
+    return [joined[at : at + size] for at in range(0, len(run) * size, size)] if size else [b""] * len(run)
+
+
+def check_text(names: list[bytes]) -> None:
+    """Refuse names that are not UTF-8."""
+    try:
+        b"\n".join(names).decode("utf-8")  # a line feed is part of no longer character, so each is looked at
+    except UnicodeDecodeError:
+        for name in names:
+            decode_name(name, "vector ID")
+
+
+def _first_twice(names: list[bytes], seen: set[bytes]) -> bytes:
+    """Return the first name that was there before."""
+    before = set(seen)
+    for name in names:
+        if name in before:
+            return name
+        before.add(name)
+    return b""
