@@ -301,6 +301,24 @@ def test_through_a_container_files_are_copied_in_and_removed(
     assert count(client, "pearldiver") == 30
 
 
+def test_a_container_is_asked_for_a_file_whatever_the_collection_is_called(
+    run: Loader, docker: Path, client: QdrantClient, tmp_path: Path
+) -> None:
+    """The location is a URL: `#` and `%` mean something else in one."""
+    name = "50% of #1"
+    client.create_collection(name, models.VectorParams(size=4, distance=models.Distance.DOT))
+    client.upsert(name, [models.PointStruct(id=1, vector=[1.0, 2.0, 3.0, 4.0])])
+    options = dump.DumpOptions(directory=tmp_path / "backups", collections=(name,))
+    path = dump.run(run.server, options=options, clock=run.clock).path
+    client.delete_collection(name)
+
+    report = run(path, load.LoadOptions(container="my-qdrant"))
+
+    assert report.is_complete, report
+    assert docker.read_text("utf-8").count("cp ") == 1
+    assert count(client, name) == 1
+
+
 @pytest.mark.parametrize(
     ("file", "collection"),
     [

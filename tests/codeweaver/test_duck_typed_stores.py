@@ -158,3 +158,24 @@ def test_a_client_without_snapshots_raises_nothing(tmp_path: Path, clock: Manual
     assert run(service.create_snapshot()) is None
     assert run(service.list_snapshots()) == []
     assert run(service.restore_snapshot("x")) is False
+
+
+def agree(collection_name: str, snapshot_name: str) -> bool:
+    return bool(collection_name and snapshot_name)
+
+
+def test_a_client_that_deletes_whatever_it_is_told_removes_no_file_elsewhere(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    client = SimpleNamespace(delete_snapshot=agree)
+    for name in ("precious", "precious.sha256"):
+        (tmp_path / name).write_text("precious", "utf-8")
+    service = service_of(client, tmp_path, clock)
+    (tmp_path / "kept" / "mine.txt").write_text("precious", "utf-8")
+
+    assert not run(service.delete_snapshot("../precious"))
+    assert run(service.delete_snapshot("mine.txt"))
+
+    assert (tmp_path / "precious").is_file()
+    assert (tmp_path / "precious.sha256").is_file()
+    assert (tmp_path / "kept" / "mine.txt").is_file(), "it is no copy: it has no digest"

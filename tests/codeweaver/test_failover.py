@@ -14,11 +14,13 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from qdrant_client import AsyncQdrantClient, QdrantClient
+from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
 from recollect.clock import ManualClock
 from recollect.compat.codeweaver import FailoverService, FailoverSettings
 from recollect.compat.codeweaver.circuit_breaker import CircuitBreaker, CircuitState
+from recollect.compat.codeweaver.outage_file import OutageFile
+from recollect.errors import UnavailableError
 from recollect.testing.qdrant_server import QdrantServer
 from tests.codeweaver.conftest import COLLECTION, fill, held, open_client, point, run, store_of
 
@@ -250,6 +252,105 @@ def test_a_restart_during_an_outage_goes_on_with_it(pair: Pair, direct: QdrantCl
 
     run(steps())
     assert held(direct)[70] == 3
+
+
+async def recover(pair: Pair, service: FailoverService) -> None:
+    pair.first.faults.clear()
+    await service.check_health()
+    pair.clock.advance(1)
+    await service.check_health()
+    assert not service.failover_active
+
+
+UUID = "936da01f-9abd-4d9d-80c7-02af85c822a8"
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_writes_of_an_outage_that_leave_no_difference_in_the_backup_come_back_too(
+    pair: Pair, direct: QdrantClient, *, is_restarted: bool
+) -> None:
+    """What the primary took after the last sync is deleted, or set back to what the backup has."""
+
+    async def steps() -> None:
+        async with pair.service(recovery_window_sec=1) as service:
+            await service.run_cycle()
+            late = models.PointStruct(id=UUID, vector=[1.0, 2.0, 3.0, 4.0])
+            await service.upsert([point(50, version=1), point(7, version=1), point(8, version=1), late])
+            await pair.lose_primary(service)
+            await service.delete([50, UUID.upper().replace("-", "")])
+            await service.upsert([point(7, version=0)])
+            if not is_restarted:
+                await recover(pair, service)
+        if is_restarted:
+            async with pair.service(recovery_window_sec=1) as restarted:
+                assert restarted.failover_active
+                await recover(pair, restarted)
+        assert list((pair.directory / "state").iterdir()) == []
+
+    run(steps())
+    found = held(direct)
+    assert not {50, UUID} & set(found), "their deletion was acknowledged"
+    assert (found[7], found[8]) == (0, 1)
+
+
+def test_a_note_of_a_write_that_a_crash_cut_short_is_no_damage(tmp_path: Path) -> None:
+    file = OutageFile(tmp_path / "docs.outage")
+    file.save({1: b"a"})
+    file.note([1, "x"])
+    file.note([2])
+    path = tmp_path / "docs.outage.writes"
+    path.write_bytes(path.read_bytes()[:-1])
+
+    assert file.noted() == {1, "x"}
+    file.save({})
+    assert file.noted() == set()
+    file.clear()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_write_whose_note_cannot_be_kept_is_not_acknowledged(pair: Pair) -> None:
+    async def steps() -> None:
+        async with pair.service() as service:
+            await service.run_cycle()
+            await pair.lose_primary(service)
+            (notes,) = (pair.directory / "state").glob("*.writes")
+            notes.unlink()
+            notes.mkdir()
+            with pytest.raises(UnavailableError, match="writes: Is a directory"):
+                await service.delete([1])
+
+    run(steps())
+
+
+def test_pairs_of_other_servers_do_not_share_an_outage(pair: Pair, tmp_path: Path) -> None:
+    """Their collections have the same name, and their states stand in the same directory."""
+
+    async def steps() -> None:
+        async with pair.service() as service:
+            await service.run_cycle()
+            await pair.lose_primary(service)
+        with QdrantServer(tmp_path / "third") as third, QdrantServer(tmp_path / "fourth") as fourth:
+            async with Pair(third, fourth, pair.clock, pair.directory).service() as other:
+                assert not other.failover_active
+        async with pair.service() as again:
+            assert again.failover_active
+
+    run(steps())
+
+
+def test_failover_does_not_wait_for_a_snapshot_of_a_primary_that_died(pair: Pair) -> None:
+    async def steps() -> None:
+        async with pair.service() as service:
+            pair.first.faults.stall(SNAPSHOT_CALL, count=None)
+            cycle = asyncio.create_task(service.run_cycle())
+            await until(lambda: pair.first.faults.calls[SNAPSHOT_CALL])
+            await pair.lose_primary(service)
+            assert not cycle.done()
+            await service.upsert([point(60, version=1)])
+            pair.first.faults.clear()
+            await cycle
+
+    run(steps())
 
 
 def test_without_a_reachable_backup_nothing_is_switched(pair: Pair) -> None:

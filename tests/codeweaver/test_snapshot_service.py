@@ -307,3 +307,37 @@ def test_the_default_storage_is_the_users_state_directory(qdrant: QdrantServer, 
 def test_keeping_no_snapshot_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="retention_count is 0"):
         QdrantSnapshotBackupService(store_of(object()), tmp_path, 0)
+
+
+def test_collections_that_share_a_storage_keep_their_own_copies(plain: Bench, direct: QdrantClient) -> None:
+    """A name that begins like another one's is another collection's all the same."""
+    fill(direct, range(3), f"{COLLECTION}-2")
+
+    async def make(service: QdrantSnapshotBackupService) -> list[str | None]:
+        other = QdrantSnapshotBackupService(
+            service.vector_store, plain.storage, 1, f"{COLLECTION}-2", clock=plain.clock
+        )
+        first = await other.create_snapshot()
+        second = (await service.snapshot_and_cleanup())["snapshot_name"]
+        return [first, second]
+
+    first, second = plain(make, retention_count=1)
+
+    assert {path.name for path in Path(plain.storage).glob("*.snapshot")} == {first, second}
+
+
+@pytest.mark.parametrize("name", ["../precious", "..", ".", "", "a/b", "/precious", "a\0b"])
+def test_no_name_leads_out_of_the_storage(plain: Bench, tmp_path: Path, name: str) -> None:
+    (tmp_path / "precious").write_text("precious", "utf-8")
+    (tmp_path / "precious.sha256").write_text("precious", "utf-8")
+
+    async def steps(service: QdrantSnapshotBackupService) -> list[bool]:
+        return [
+            await service.delete_snapshot(name),
+            await service.restore_snapshot(name),
+            await service.restore_snapshot(name, wait=False),
+        ]
+
+    assert plain(steps) == [False, False, False]
+    assert (tmp_path / "precious").read_text("utf-8") == "precious"
+    assert held(QdrantClient(url=plain.server.rest_url, check_compatibility=False))

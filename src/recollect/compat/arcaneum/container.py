@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
+from urllib.parse import quote
 
 from recollect.errors import UnavailableError
 
@@ -37,7 +38,7 @@ class Container:
     def copy_in(self, source: Path, name: str) -> str:
         """Copy a file into the container's snapshot directory; return the location for `recover`."""
         self._run("cp", str(source), f"{self.name}:{SNAPSHOTS}/{name}")
-        return f"file://{SNAPSHOTS}/{name}"
+        return f"file://{quote(f'{SNAPSHOTS}/{name}')}"
 
     def remove(self, name: str) -> None:
         """Remove a file that was copied in."""

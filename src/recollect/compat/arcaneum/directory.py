@@ -17,6 +17,7 @@ MANIFEST_TEXT = "manifest.txt"
 MANIFEST = "manifest.json"
 SUFFIX = ".snapshot"
 
+_REMOVING = ".removing"
 _DIRECTORY = re.compile(r"qdrant-snapshots-\d{4}-\d{2}-\d{2}-\d{6}")
 _FILE = re.compile(r"(?P<collection>.+)-\d{1,20}-\d{4}(-\d{2}){5}\.snapshot", re.DOTALL)
 
@@ -45,7 +46,7 @@ def dumps_in(parent: Path) -> list[Path]:
     """Return the finished dumps of a backup directory, oldest first."""
     if not parent.is_dir():
         return []
-    found = (path for path in parent.iterdir() if _DIRECTORY.fullmatch(path.name) and path.is_dir())
+    found = (path for path in parent.iterdir() if _DIRECTORY.fullmatch(path.name) and _is_own(path))
     return sorted(path for path in found if (path / MANIFEST_TEXT).is_file() or (path / MANIFEST).is_file())
 
 
@@ -55,20 +56,34 @@ def expired(parent: Path, keep: int) -> list[Path]:
     return found[: max(0, len(found) - keep)]
 
 
+def half_removed(parent: Path) -> list[Path]:
+    """Return what interrupted removals left of dumps."""
+    names = (path.name.removeprefix(".").removesuffix(_REMOVING) for path in parent.glob(f".*{_REMOVING}"))
+    found = (parent / f".{name}{_REMOVING}" for name in names if _DIRECTORY.fullmatch(name))
+    return sorted(path for path in found if _is_own(path))
+
+
+def _is_own(path: Path) -> bool:
+    """Tell a directory from a link to one, which is somewhere else."""
+    return path.is_dir() and not path.is_symlink()
+
+
 def holds_foreign_files(directory: Path) -> bool:
     """Tell whether a dump directory holds anything that no dump writes."""
     known = {MANIFEST, MANIFEST_TEXT}
     return any(
-        not path.is_file() or (path.name not in known and path.suffix != SUFFIX)
+        path.is_symlink() or not path.is_file() or (path.name not in known and path.suffix != SUFFIX)
         for path in directory.iterdir()
     )
 
 
 def remove(directory: Path) -> None:
     """Remove a dump: hidden first, so that a crash leaves no half dump under its name."""
-    hidden = directory.with_name(f".{directory.name}.removing")
+    is_hidden = directory.name.endswith(_REMOVING)
+    hidden = directory if is_hidden else directory.with_name(f".{directory.name}{_REMOVING}")
     try:
-        directory.rename(hidden)
+        if not is_hidden:
+            directory.rename(hidden)
         shutil.rmtree(hidden)
     except PermissionError as error:
         raise AccessError(

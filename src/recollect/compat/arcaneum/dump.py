@@ -27,6 +27,7 @@ from recollect.engines.qdrant.inventory import Inventory
 from recollect.engines.qdrant.snapshots import FetchedSnapshot, QdrantSnapshots, SnapshotFacts, part_of
 from recollect.errors import (
     ConflictError,
+    IntegrityError,
     NotFoundError,
     RecollectError,
     RequestError,
@@ -179,6 +180,8 @@ def _finish(part: Path, final: Path, manifest: Manifest) -> None:
 
 def _expire(parent: Path, keep: int, on_event: OnEvent) -> list[Path]:
     removed = []
+    for path in dumps.half_removed(parent):
+        dumps.remove(path)
     for path in dumps.expired(parent, keep):
         if dumps.holds_foreign_files(path):
             on_event(Note(message=f"{path} holds files that no dump writes and is kept"))
@@ -263,6 +266,10 @@ class _Dump:
         facts = self._server.create(name)
         try:
             target = self._part / facts.name
+            if target.exists():
+                raise IntegrityError(
+                    f"the server calls the snapshot of {name!r} {facts.name!r}, as one of another collection"
+                )
             if self._container is None:
                 return facts, self._server.download(name, facts, target)
             arrived = part_of(target)

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from recollect.engines.qdrant.snapshots import is_file_name
 from recollect.errors import FormatVersionError, IntegrityError
 
 FORMAT = "recollect-dump"
@@ -99,8 +100,12 @@ def read_manifest(path: Path) -> Manifest | None:
             "move it away to load the snapshot files without their checksums and counts",
         ) from error
     for each in manifest.collections:
-        if Path(each.file).name != each.file:
+        if not is_file_name(each.file):
             raise IntegrityError(f"{path} lists {each.file!r}, which is no file of this directory")
+    names = [each.name for each in manifest.collections]
+    twice = sorted(name for name in set(names) if names.count(name) > 1)
+    if twice:
+        raise IntegrityError(f"{path} lists the collection {twice[0]!r} twice", "load another dump")
     return manifest
 
 

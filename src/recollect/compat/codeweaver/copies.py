@@ -15,6 +15,7 @@ from typing import Protocol
 
 import msgspec
 
+from recollect.engines.qdrant.snapshots import is_file_name
 from recollect.errors import IntegrityError, NotFoundError, UnavailableError
 from recollect.storage.base import ObjectStore
 
@@ -64,13 +65,14 @@ class DirectoryCopies:
         """Move the file into place; the digest first, so that a copy without one is never seen."""
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            part = self._directory / f".{facts.name}.part"
+            path = self._path(facts.name)
+            part = path.with_name(f".{facts.name}.part")
             shutil.move(source, part)
             _sync(part)
             digest = self._digest(facts.name)
             digest.write_text(f"{facts.sha256}  {facts.name}\n", encoding="utf-8")
             _sync(digest)
-            part.replace(self._directory / facts.name)
+            part.replace(path)
             _sync(self._directory)
         except OSError as error:
             raise UnavailableError(
@@ -86,7 +88,7 @@ class DirectoryCopies:
 
     def fetch(self, name: str, scratch: Path) -> tuple[Path, CopyFacts]:  # noqa: ARG002 - it is a file already
         """Return the file itself, after reading it."""
-        path = self._directory / name
+        path = self._path(name)
         try:
             wanted = self._digest(name).read_text("utf-8").split()[0]
             with path.open("rb") as file:
@@ -96,12 +98,23 @@ class DirectoryCopies:
         return path, _matching(CopyFacts(name=name, byte_size=path.stat().st_size, sha256=found), wanted)
 
     def remove(self, name: str) -> None:
-        """Remove the file, then its digest."""
-        (self._directory / name).unlink(missing_ok=True)
-        self._digest(name).unlink(missing_ok=True)
+        """Remove the file, then its digest; without a digest it is no copy, and is left alone."""
+        if self._digest(name).is_file():
+            self._path(name).unlink(missing_ok=True)
+            self._digest(name).unlink(missing_ok=True)
+
+    def _path(self, name: str) -> Path:
+        """Return where a copy is.
+
+        Raises:
+            NotFoundError: The name would lead out of the directory.
+        """
+        if not is_file_name(name):
+            raise NotFoundError(f"{name!r} is no name of a snapshot")
+        return self._directory / name
 
     def _digest(self, name: str) -> Path:
-        return self._directory / f"{name}.sha256"
+        return self._path(f"{name}.sha256" if is_file_name(name) else name)
 
 
 class StoreCopies:

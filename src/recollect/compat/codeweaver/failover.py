@@ -1,9 +1,10 @@
 """Failover: writes go on while the primary is away, and come back to it when it is.
 
 The maintenance loop brings the backup up to date, repairs it, and snapshots the primary; the monitor
-looks at the primary's health. Writes that go through `upsert` and `delete` (or straight to
-`active_store` between two looks) are acknowledged by one store, and none of them is lost: what the
-backup took during an outage is brought to the primary before writes return there.
+looks at the primary's health. Writes that go through `upsert` and `delete` are acknowledged by one store,
+and none of them is lost: what the backup took during an outage is brought to the primary before writes
+return there. Of writes that go straight to `active_store` those come back that leave a difference in the
+backup: not the deletion of a record that the backup never had.
 
 What it does not do: reads during an outage see the backup, which is as old as its last sync.
 A process that ends during an outage finds the outage again when it starts: `outage_file`.
@@ -20,13 +21,15 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
+import xxhash
 
 from recollect.clock import Clock, SystemClock
 from recollect.compat.codeweaver.circuit_breaker import CircuitBreaker, CircuitState
+from recollect.compat.codeweaver.client_calls import rest_address
 from recollect.compat.codeweaver.failover_settings import FailoverSettings
 from recollect.compat.codeweaver.mirror import Mirror, ReconciliationReport, SyncReport
 from recollect.compat.codeweaver.outage_file import OutageFile
-from recollect.compat.codeweaver.records import PointId, StoreRecords
+from recollect.compat.codeweaver.records import PointId, StoreRecords, id_of, normal_id
 from recollect.compat.codeweaver.snapshot_service import QdrantSnapshotBackupService
 from recollect.compat.codeweaver.snapshot_values import SnapshotMetaDict
 from recollect.errors import RequestError
@@ -89,7 +92,7 @@ class FailoverService:
         self._backup = None if backup_store is None else self._records(backup_store)
         self._mirror = None if self._backup is None else self._make_mirror(self._backup)
         directory = state_path or state_directory("codeweaver") / "failover"
-        self._outage = OutageFile(directory / f"{quote(self._primary.collection_name, safe='')}.outage")
+        self._outage = OutageFile(directory / f"{self._pair_name()}.outage")
         self._is_active = self._resume_outage()
         self._healthy_since: float | None = None
         self._cycles_to_reconciliation = settings.reconciliation_interval_cycles
@@ -116,12 +119,15 @@ class FailoverService:
     async def upsert(self, points: Sequence[Any]) -> None:
         """Write records to the active store; acknowledged when this returns, whatever it raises is not."""
         async with self._gate.write():
+            ids = [id_of(point) for point in points] if self._is_active else []
             await self._watched(self._active().write(points))
+            await self._note(ids)
 
     async def delete(self, ids: Sequence[PointId]) -> None:
         """Delete records from the active store; as `upsert`."""
         async with self._gate.write():
             await self._watched(self._active().delete(ids))
+            await self._note([normal_id(identity) for identity in ids] if self._is_active else [])
 
     def start(self) -> None:
         """Begin the monitor and the maintenance loop; they end with `stop`."""
@@ -159,10 +165,11 @@ class FailoverService:
                 reconciliation = await self._attempt("reconciliation", self._mirror.reconcile(limit), errors)
                 if "reconciliation" not in errors:
                     self._cycles_to_reconciliation = self.settings.reconciliation_interval_cycles
-            if self._cycles_to_snapshot <= 0:
-                snapshot = await self._attempt("snapshot", self._snapshot(), errors)
-                if "snapshot" not in errors:
-                    self._cycles_to_snapshot = self.settings.snapshot_interval_cycles
+        # Outside of the lock: a primary that dies here may keep us for minutes, and failover must not wait.
+        if self._cycles_to_snapshot <= 0:
+            snapshot = await self._attempt("snapshot", self._snapshot(), errors)
+            if "snapshot" not in errors:
+                self._cycles_to_snapshot = self.settings.snapshot_interval_cycles
         return CycleReport(sync=sync, reconciliation=reconciliation, snapshot=snapshot, errors=errors)
 
     async def check_health(self) -> CircuitState:
@@ -204,7 +211,7 @@ class FailoverService:
         index = self._outage.load() if self._mirror is not None else None
         if index is None or self._mirror is None:
             return False
-        self._mirror.resume(index)
+        self._mirror.resume(index, self._outage.noted())
         logger.error("Failover is still active from before: writes go to the backup store")
         return True
 
@@ -272,11 +279,25 @@ class FailoverService:
             except Exception:
                 logger.exception("Error in backup maintenance loop")
 
+    async def _note(self, ids: list[PointId]) -> None:
+        """Remember durably what was written during an outage: only then it is acknowledged."""
+        if ids and self._mirror is not None:
+            self._mirror.touch(ids)
+            await asyncio.to_thread(self._outage.note, ids)
+
     def _active(self) -> StoreRecords:
         if self._is_active:
             assert self._backup is not None, "failover is active, so there is a backup"
             return self._backup
         return self._primary
+
+    def _pair_name(self) -> str:
+        """Name this pair of stores: other servers have collections of the same name."""
+        stores = (self.primary_store, self.backup_store)
+        found = [rest_address(getattr(store, "client", None)) or rest_address(store) for store in stores]
+        addresses = "\0".join(address[0] if address is not None else "" for address in found)
+        digest = xxhash.xxh3_64_hexdigest(addresses.encode())
+        return f"{quote(self._primary.collection_name, safe='')}-{digest}"
 
     def _records(self, store: Any) -> StoreRecords:
         return StoreRecords(

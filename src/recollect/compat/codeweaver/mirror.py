@@ -4,7 +4,8 @@ The mirror remembers, for every record, the digest of what it last wrote to the 
 answers both questions without a log: what the primary has that the backup lacks (a sync), and what was
 written to the backup while it stood in (everything that differs from the index). Records that the
 primary took before the outage and the mirror had not yet copied differ from nothing, so they are
-never overwritten by older copies.
+never overwritten by older copies. Writes that leave no difference behind (a record deleted that the backup
+never had, a record set back to what it was) are known by their ids only, from those who make them (`touch`).
 
 The index is kept in memory, about 150 bytes a record.
 """
@@ -56,6 +57,7 @@ class Mirror:
         self._record_count_max = memory_bytes_max // INDEX_BYTES_PER_RECORD
         self._index: dict[PointId, Digest] = {}
         self._unsure: set[PointId] = set()
+        self._touched: set[PointId] = set()
         self._is_ready = False
 
     @property
@@ -63,9 +65,13 @@ class Mirror:
         """What the mirror wrote to the backup: by id, the digest of the record."""
         return self._index
 
-    def resume(self, index: dict[PointId, Digest]) -> None:
-        """Go on with an index that was saved when an outage began."""
-        self._index, self._is_ready = index, True
+    def resume(self, index: dict[PointId, Digest], touched: set[PointId]) -> None:
+        """Go on with an index that was saved when an outage began, and the ids that were written since."""
+        self._index, self._touched, self._is_ready = index, touched, True
+
+    def touch(self, ids: Iterable[PointId]) -> None:
+        """Say that these records were written to the backup, or deleted there, during the outage."""
+        self._touched.update(ids)
 
     async def prepare(self) -> None:
         """Learn what the backup holds now; needed once, before the first sync or outage."""
@@ -131,8 +137,17 @@ class Mirror:
 
         May be interrupted and repeated. Deletions of the outage are carried out in the primary too.
         """
-        different = list(await self._differing())
-        for part in _batches(different, self._batch_size):
+        taken, self._touched = self._touched, set()
+        try:
+            different = list(dict.fromkeys([*await self._differing(), *taken]))
+            await self._return(different)
+        except BaseException:
+            self._touched |= taken
+            raise
+        return len(different)
+
+    async def _return(self, identities: list[PointId]) -> None:
+        for part in _batches(identities, self._batch_size):
             held = await self._backup.retrieve(part)
             if held:
                 await self._primary.write(as_points(held))
@@ -143,7 +158,6 @@ class Mirror:
                 self._index[record.id] = digest(record)
             for identity in gone:
                 self._index.pop(identity, None)
-        return len(different)
 
     async def _differing(self) -> Iterable[PointId]:
         """Return the ids whose records in the backup are not what the index says."""

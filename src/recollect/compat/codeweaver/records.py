@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, TypeAlias
+from uuid import UUID
 
 import msgspec
 import numpy as np
 import xxhash
 
 from recollect.compat.codeweaver.client_calls import ClientCalls
-from recollect.errors import MissingDependencyError
+from recollect.errors import MissingDependencyError, RequestError
 
 PointId: TypeAlias = int | str
 Digest: TypeAlias = bytes
@@ -92,6 +93,28 @@ class StoreRecords:
 
     async def _call(self, name: str, arguments: dict[str, Any]) -> Any:
         return await self._calls.call(name, arguments, timeout_s=self._timeout_s)
+
+
+def id_of(point: Any) -> PointId:
+    """Return a point's id as a server gives it back: UUIDs in their usual form.
+
+    Raises:
+        RequestError: It has none.
+    """
+    found = point.get("id") if isinstance(point, Mapping) else getattr(point, "id", None)
+    if found is None:
+        raise RequestError(f"a point has no id: {str(point)[:200]}")
+    return normal_id(found)
+
+
+def normal_id(identity: Any) -> PointId:
+    """Return an id as a server gives it back."""
+    if isinstance(identity, int):
+        return identity
+    try:
+        return str(UUID(str(identity)))
+    except ValueError:
+        return str(identity)
 
 
 def as_points(records: Sequence[Any]) -> list[Any]:

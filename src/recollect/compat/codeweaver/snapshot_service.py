@@ -26,9 +26,10 @@ from recollect.compat.codeweaver.snapshot_values import (
     SnapshotMetaDict,
     by_age,
     describe,
+    is_of,
     no_cleanup,
 )
-from recollect.engines.qdrant.snapshots import QdrantSnapshots
+from recollect.engines.qdrant.snapshots import QdrantSnapshots, is_file_name
 from recollect.errors import IntegrityError, NotFoundError, RequestError
 from recollect.settings import state_directory
 from recollect.storage.url import open_store
@@ -124,6 +125,7 @@ class QdrantSnapshotBackupService:
         """Delete a snapshot on the server, and its copy; True only if the server did it."""
         arguments = {"collection_name": self.collection_name, "snapshot_name": snapshot_name}
         try:
+            _require_file_name(snapshot_name)
             deleted = await self._calls.call("delete_snapshot", arguments)
             if deleted is False:
                 logger.warning("Failed to delete snapshot %s: the server refused", snapshot_name)
@@ -315,6 +317,7 @@ class QdrantSnapshotBackupService:
             )
 
     async def _restore(self, name: str, *, wait: bool) -> bool:
+        _require_file_name(name)
         if not self._is_qdrant("recover_snapshot", "location"):
             arguments = {"collection_name": self.collection_name, "snapshot_name": name, "wait": wait}
             done = await self._calls.call("recover_snapshot", arguments)
@@ -351,7 +354,8 @@ class QdrantSnapshotBackupService:
             server.upload(self.collection_name, path, sha256=sha256)
 
     async def _expire_copies(self) -> None:
-        for name in (await self.list_stored())[: -self.retention_count]:
+        own = [name for name in await self.list_stored() if is_of(self.collection_name, name)]
+        for name in own[: -self.retention_count]:
             await asyncio.to_thread(self._copies.remove, name)
 
     def _begin(self, work: Coroutine[Any, Any, Any]) -> None:
@@ -382,3 +386,8 @@ class QdrantSnapshotBackupService:
     def _scratch(self) -> Path | None:
         """Return where files arrive: beside their place, so that moving them there is a rename."""
         return self.storage_path if isinstance(self.storage_path, Path) else None
+
+
+def _require_file_name(name: str) -> None:
+    if not is_file_name(name):
+        raise NotFoundError("that is no name of a snapshot")

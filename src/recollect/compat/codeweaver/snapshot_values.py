@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from typing import Any, TypedDict
 
 _NAME_TIME = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})[-_](\d{2})-?(\d{2})-?(\d{2})(?:\.snapshot)?$")
+_NAME_COLLECTION = re.compile(
+    r"(?P<server>.+)-\d+-\d{4}(?:-\d\d){5}\.snapshot|snapshot_(?P<ours>.+)_\d{8}_\d{6}", re.DOTALL
+)
 
 
 class CleanupStatsDict(TypedDict):
@@ -47,6 +50,12 @@ def describe(snapshot: object) -> Described:
         "size": getattr(snapshot, "size", None),
         "created_at": created,
     }
+
+
+def is_of(collection: str, name: str) -> bool:
+    """Tell whether a snapshot may be of this collection: its name does not say that it is of another one."""
+    match = _NAME_COLLECTION.fullmatch(name)
+    return match is None or collection in {match["server"], match["ours"]}
 
 
 def by_age(snapshot: Described) -> tuple[str, str]:

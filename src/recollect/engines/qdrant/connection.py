@@ -11,7 +11,7 @@ from recollect.clock import Clock
 from recollect.engines.qdrant.address import Address
 from recollect.engines.qdrant.failures import PageTooLargeError, from_rpc, from_status, from_transport
 from recollect.engines.qdrant.library import qdrant_library
-from recollect.errors import AccessError, UnavailableError
+from recollect.errors import AccessError, RequestError, UnavailableError
 
 RECEIVED_BYTES_MAX = 64 << 20
 """Largest gRPC answer: what a batch may hold. The library's own default of 4 MiB is less than a page."""
@@ -67,6 +67,8 @@ class Connection:
             answer = response.json()
         except ValueError as error:
             raise from_status(502, "the answer is no JSON; is this Qdrant?", action, self.address) from error
+        if not isinstance(answer, dict):
+            raise from_status(502, "the answer is no JSON object; is this Qdrant?", action, self.address)
         return answer if path == "/" else answer.get("result")
 
     @property
@@ -162,7 +164,13 @@ _METHODS = {
 
 
 def collection_path(name: str, rest: str = "") -> str:
-    """Return the REST path of a collection, or of something in it."""
+    """Return the REST path of a collection, or of something in it.
+
+    Raises:
+        RequestError: The name is a step of a path: the server would be asked for something else.
+    """
+    if name in {"", ".", ".."}:
+        raise RequestError(f"{name!r} is no name of a collection")
     return f"/collections/{quote(name, safe='')}{rest}"
 
 

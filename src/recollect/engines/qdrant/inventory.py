@@ -12,7 +12,7 @@ import re
 import msgspec
 
 from recollect.engines.qdrant.connection import Connection
-from recollect.errors import NotFoundError
+from recollect.errors import NotFoundError, UnavailableError
 from recollect.values.ulid import is_ulid
 
 NAME_LENGTH_MAX = 255
@@ -76,10 +76,21 @@ class Inventory(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_inventory(connection: Connection) -> Inventory:
-    """Ask the server for its collections and aliases."""
-    listed = connection.rest("GET", "/collections", action="listing collections")["collections"]
-    aliases = connection.rest("GET", "/aliases", action="listing aliases")["aliases"]
-    return Inventory(
-        physical=frozenset(each["name"] for each in listed),
-        targets={each["alias_name"]: each["collection_name"] for each in aliases},
-    )
+    """Ask the server for its collections and aliases.
+
+    Raises:
+        UnavailableError: It cannot be reached, or what it answers is no list of collections.
+    """
+    listed = connection.rest("GET", "/collections", action="listing collections")
+    aliases = connection.rest("GET", "/aliases", action="listing aliases")
+    try:
+        return Inventory(
+            physical=frozenset(str(each["name"]) for each in listed["collections"]),
+            targets={str(each["alias_name"]): str(each["collection_name"]) for each in aliases["aliases"]},
+        )
+    except (KeyError, TypeError) as error:
+        raise UnavailableError(
+            f"{connection.address.rest_url} lists no collections: it answered {str(listed)[:200]!r} and "
+            f"{str(aliases)[:200]!r}",
+            "check that the address is that of a Qdrant",
+        ) from error

@@ -126,27 +126,38 @@ class QdrantSnapshots:
     def info(self, collection: str) -> dict[str, Any]:
         """Return the answer of `GET /collections/{c}`."""
         action = f"describing the collection {collection!r}"
-        found: dict[str, Any] = self._get(collection_path(collection), action)
+        found: Any = self._get(collection_path(collection), action)
+        if not isinstance(found, dict):
+            raise _strange(f"described the collection {collection!r} as {str(found)[:200]!r}")
         return found
 
     def remote_shards(self, collection: str) -> set[int]:
         """Return the shards that this node does not hold itself: its snapshots lack them."""
         action = f"asking for the shards of {collection!r}"
         cluster = self._get(collection_path(collection, "/cluster"), action)
-        local = {shard["shard_id"] for shard in cluster.get("local_shards", [])}
-        return {shard["shard_id"] for shard in cluster.get("remote_shards", [])} - local
+        try:
+            local = {shard["shard_id"] for shard in cluster.get("local_shards", [])}
+            return {shard["shard_id"] for shard in cluster.get("remote_shards", [])} - local
+        except (AttributeError, KeyError, TypeError) as error:
+            raise _strange(f"described the shards of {collection!r} as {str(cluster)[:200]!r}") from error
 
     def count(self, collection: str) -> int:
         """Count the records exactly."""
         path = collection_path(collection, "/points/count")
         action = f"counting the records of {collection!r}"
-        return int(self._rest("POST", path, {"exact": True}, action)["count"])
+        answer = self._rest("POST", path, {"exact": True}, action)
+        try:
+            return int(answer["count"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise _strange(f"counted the records of {collection!r} as {str(answer)[:200]!r}") from error
 
     def list(self, collection: str) -> list[SnapshotFacts]:
         """List the snapshots of a collection, oldest first: by time of creation, then by name."""
         listed = self._get(
             collection_path(collection, "/snapshots"), f"listing the snapshots of {collection!r}"
         )
+        if not isinstance(listed, list):
+            raise _strange(f"listed the snapshots of {collection!r} as {str(listed)[:200]!r}")
         found = [_facts(each) for each in listed]
         return sorted(found, key=lambda facts: (facts.created_at or "", facts.name))
 
@@ -292,13 +303,36 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _facts(described: dict[str, Any]) -> SnapshotFacts:
-    return SnapshotFacts(
-        name=str(described["name"]),
-        byte_size=int(described.get("size") or 0),
-        created_at=described.get("creation_time"),
-        checksum=described.get("checksum") or None,
-    )
+def is_file_name(name: str) -> bool:
+    """Tell whether a snapshot's name is one of a file: it becomes one here, and a step of a path there."""
+    return name not in {"", ".", ".."} and not any(each in name for each in "/\\\0")
+
+
+def _facts(described: Any) -> SnapshotFacts:
+    """Read what a server tells of a snapshot.
+
+    Raises:
+        UnavailableError: It is no description. IntegrityError: The name would lead out of its directory.
+    """
+    try:
+        found = SnapshotFacts(
+            name=str(described["name"]),
+            byte_size=int(described.get("size") or 0),
+            created_at=described.get("creation_time"),
+            checksum=described.get("checksum") or None,
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _strange(f"described a snapshot as {str(described)[:200]!r}") from error
+    if not is_file_name(found.name):
+        raise IntegrityError(
+            f"the server calls a snapshot {found.name!r}, which is no name of a file",
+            "check that the address is that of your Qdrant",
+        )
+    return found
+
+
+def _strange(answer: str) -> UnavailableError:
+    return UnavailableError(f"the server {answer}", "check that the address is that of a Qdrant, and its log")
 
 
 @contextmanager
