@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import subprocess
+import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -301,13 +302,15 @@ def test_the_vectors_are_not_stored_again_in_the_index(manager: SnapshotManager,
 
 
 def test_a_restore_without_a_path_makes_a_directory_of_its_own(
-    manager: SnapshotManager, database: Database
+    manager: SnapshotManager, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     snapshot = run(manager.create_snapshot(database, "one"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
     with run(manager.restore_snapshot(snapshot.id)) as restored:
         assert content(restored) == content(database)
         assert restored.path.is_dir()
+        assert restored.path.is_relative_to(tmp_path)
 
 
 def test_a_restore_never_writes_over_anything(
