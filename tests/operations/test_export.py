@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
+import pandas as pd  # type: ignore[import-untyped]
+import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
@@ -71,11 +74,11 @@ def test_pyarrow_reads_every_value_as_it_was(file: Path) -> None:
 
 
 def test_duckdb_reads_it(file: Path) -> None:
-    duckdb: Any = pytest.importorskip("duckdb", reason="duckdb is not installed")
-
-    found = duckdb.sql(
+    selected = duckdb.sql(
         f"SELECT id, payload, vector, vector_bytes, vector_many, vector_words FROM '{file}' ORDER BY id DESC"  # noqa: S608
-    ).fetchall()
+    )
+    assert selected is not None
+    found = selected.fetchall()
 
     assert found[0][0] == 2**64 - 1
     assert found[0][2][0] == 1.5
@@ -86,14 +89,22 @@ def test_duckdb_reads_it(file: Path) -> None:
 
 
 def test_polars_reads_it(file: Path) -> None:
-    polars: Any = pytest.importorskip("polars", reason="polars is not installed")
-
-    frame = polars.read_parquet(file)
+    frame = pl.read_parquet(file)
 
     assert frame["id"].to_list() == [0, 5, 2**64 - 1]
     assert frame["payload"].to_list()[:2] == ["{}", None]
     assert frame["vector"].to_list()[2][0] == 1.5
     assert frame["vector_many"].to_list()[2] == [[1.0, 2.0], [3.0, 4.0]]
+
+
+def test_pandas_reads_it(file: Path) -> None:
+    frame = pd.read_parquet(file).set_index("id")
+
+    assert list(frame.index) == [0, 5, 2**64 - 1]
+    assert frame["payload"][0] == "{}"
+    assert frame["payload"].isna().tolist() == [False, True, False]
+    assert frame["vector"][2**64 - 1][0] == 1.5
+    assert [row.tolist() for row in frame["vector_many"][2**64 - 1]] == [[1.0, 2.0], [3.0, 4.0]]
 
 
 @pytest.mark.parametrize(
