@@ -1,4 +1,7 @@
-"""The composition root: URLs and settings become objects here and nowhere else."""
+"""The composition root: URLs and settings become objects here and nowhere else.
+
+An adapter is imported when a URL asks for it: importing all of them takes longer than a small backup.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
 
 import msgspec
@@ -15,20 +19,7 @@ import msgspec
 from recollect import __version__
 from recollect.clock import Clock, SystemClock
 from recollect.engines.base import FileKeeper, Part, Source, Target
-from recollect.engines.edge.captured import open_captured
-from recollect.engines.edge.source import EdgeSource, edge_info
-from recollect.engines.edge.target import EdgeTarget
-from recollect.engines.embedded import open_embedded_source, open_embedded_target
-from recollect.engines.memory import open_memory
-from recollect.engines.qdrant.address import parse_address
-from recollect.engines.qdrant.capture.options import CaptureOptions
-from recollect.engines.qdrant.capture.part import ShardPart, hold_part
-from recollect.engines.qdrant.capture.source import CapturingSource
-from recollect.engines.qdrant.source import QdrantSource
-from recollect.engines.qdrant.staged_files import Scratch
-from recollect.engines.qdrant.target import QdrantTarget
 from recollect.errors import ConflictError, NotFoundError, RecollectError, RequestError, UnsupportedError
-from recollect.executors import open_executor, parse_executor
 from recollect.operations.parts import (
     HoldPart,
     PartJob,
@@ -43,12 +34,14 @@ from recollect.repository.repository import create_repository as create_in_store
 from recollect.repository.repository import open_repository as open_in_store
 from recollect.settings import Flags, Settings, load_settings, read_secret
 from recollect.storage.base import ObjectStore
-from recollect.storage.probe import probe
-from recollect.storage.throttle import ThrottledStore
 from recollect.storage.url import open_store
 from recollect.values.event import Note, OnEvent, ignore_events
 from recollect.values.ulid import RandomBytes, new_ulid
 from recollect.values.url import HIDDEN, without_secrets
+
+if TYPE_CHECKING:
+    from recollect.engines.qdrant.capture.options import CaptureOptions
+    from recollect.engines.qdrant.staged_files import Scratch
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _ENGINE_FORMS = "edge:///path or a path, qdrant://host:6334, http://host:6333, recollect:///path, memory:NAME"
@@ -99,6 +92,8 @@ def create_repository(url: str, context: Context, on_event: OnEvent = ignore_eve
 
 
 def _try_out(store: ObjectStore, context: Context, on_event: OnEvent) -> None:
+    from recollect.storage.probe import probe  # noqa: PLC0415 - see above
+
     found = probe(store, context.random_bytes)
     if not found.read_after_write or not found.list_after_write:
         raise UnsupportedError(
@@ -118,6 +113,8 @@ def open_repository(url: str, context: Context) -> Repository:
 def _open_store(url: str, context: Context) -> ObjectStore:
     store = open_store(url, context.clock, context.random_bytes)
     if context.bytes_per_second_max:
+        from recollect.storage.throttle import ThrottledStore  # noqa: PLC0415 - see above
+
         return ThrottledStore(store, context.clock, bytes_per_second=context.bytes_per_second_max)
     return store
 
@@ -132,11 +129,17 @@ def open_source(
     """
     scheme = _scheme(url)
     if scheme == "edge":
+        from recollect.engines.edge.source import EdgeSource  # noqa: PLC0415 - see above
+
         path, name = _edge_place(url)
         return EdgeSource(path, name or collection or _directory_name(path), context.new_id)
     if scheme == "memory":
+        from recollect.engines.memory import open_memory  # noqa: PLC0415 - see above
+
         return open_memory(url.partition(":")[2])
     if scheme == "recollect":
+        from recollect.engines.embedded import open_embedded_source  # noqa: PLC0415 - see above
+
         return open_embedded_source(_database_path(url), url)
     if scheme in _QDRANT_SCHEMES:
         return _qdrant_source(url, context, on_event)
@@ -144,13 +147,21 @@ def open_source(
 
 
 def _scratch(context: Context) -> Scratch | None:
-    return None if context.spool is None else Scratch(context.spool, context.spool_bytes, context.new_id)
+    if context.spool is None:
+        return None
+    from recollect.engines.qdrant.staged_files import Scratch  # noqa: PLC0415 - see above
+
+    return Scratch(context.spool, context.spool_bytes, context.new_id)
 
 
 def _qdrant_source(url: str, context: Context, on_event: OnEvent) -> Source:
     """Open a server; without a spool, only scrolling can be had."""
     if context.spool is None:
+        from recollect.engines.qdrant.source import QdrantSource  # noqa: PLC0415 - see above
+
         return QdrantSource(url, secrets=context.secrets, clock=context.clock, on_event=on_event)
+    from recollect.engines.qdrant.capture.source import CapturingSource  # noqa: PLC0415 - see above
+
     options = _capture_options(context, context.spool)
     return CapturingSource(
         url, secrets=context.secrets, clock=context.clock, options=options, on_event=on_event
@@ -158,6 +169,9 @@ def _qdrant_source(url: str, context: Context, on_event: OnEvent) -> Source:
 
 
 def _capture_options(context: Context, spool: Path) -> CaptureOptions:
+    from recollect.engines.edge.captured import open_captured  # noqa: PLC0415 - see above
+    from recollect.engines.qdrant.capture.options import CaptureOptions  # noqa: PLC0415 - see above
+
     return CaptureOptions(
         spool=spool, spool_bytes=context.spool_bytes, open_shard=open_captured, new_id=context.new_id
     )
@@ -170,6 +184,8 @@ def open_workforce(text: str, repository_url: str, context: Context) -> Iterator
     Workers on other machines go by their own settings: spool, limits, the values of secrets. Those of this
     machine go by `context`.
     """
+    from recollect.executors import open_executor, parse_executor  # noqa: PLC0415 - see above
+
     place = parse_executor(text)
     own = None if place.is_elsewhere else context
     with open_executor(place) as executor:
@@ -234,6 +250,8 @@ def _repository_of(job: PartJob, context: Context) -> Repository:
 
 
 def _holder(context: Context) -> HoldPart:
+    from recollect.engines.qdrant.capture.part import ShardPart, hold_part  # noqa: PLC0415 - see above
+
     def hold(
         part: Part, *, token: str, keeper: FileKeeper | None, anew: bool
     ) -> AbstractContextManager[PartView]:
@@ -262,13 +280,21 @@ def open_target(url: str, context: Context) -> Target:
     """Open an engine to write to."""
     scheme = _scheme(url)
     if scheme == "edge":
+        from recollect.engines.edge.target import EdgeTarget  # noqa: PLC0415 - see above
+
         path, _ = _edge_place(url)
         return EdgeTarget(path, context.new_id)
     if scheme == "memory":
+        from recollect.engines.memory import open_memory  # noqa: PLC0415 - see above
+
         return open_memory(url.partition(":")[2])
     if scheme == "recollect":
+        from recollect.engines.embedded import open_embedded_target  # noqa: PLC0415 - see above
+
         return open_embedded_target(_database_path(url), url)
     if scheme in _QDRANT_SCHEMES:
+        from recollect.engines.qdrant.target import QdrantTarget  # noqa: PLC0415 - see above
+
         return QdrantTarget(
             url,
             secrets=context.secrets,
@@ -283,8 +309,14 @@ def recorded_source(url: str) -> str:
     """Return the source as snapshots record it, for any spelling of its URL; nothing is opened."""
     scheme = _scheme(url)
     if scheme == "edge":
+        from recollect.engines.edge.source import edge_info  # noqa: PLC0415 - see above
+
         return edge_info(_edge_place(url)[0]).url
-    return parse_address(url, lambda _: HIDDEN)[0].url if scheme in _QDRANT_SCHEMES else url
+    if scheme in _QDRANT_SCHEMES:
+        from recollect.engines.qdrant.address import parse_address  # noqa: PLC0415 - see above
+
+        return parse_address(url, lambda _: HIDDEN)[0].url
+    return url
 
 
 def is_source_url(text: str) -> bool:

@@ -8,9 +8,9 @@ from typing import Literal, TypeAlias
 import pyarrow as pa
 
 from recollect.engines.base import Capabilities, CollectionDescription, SourceView
-from recollect.operations.incremental import feed_since, with_versions
+from recollect.operations.incremental import Reading, changes_since, with_versions
 from recollect.operations.scan import digested
-from recollect.segments.compare import Comparison, changes_between, changes_from_feed
+from recollect.segments.compare import Comparison, changes_between
 from recollect.segments.reader import Indexed
 from recollect.values import batch as columns
 from recollect.values.event import OnEvent
@@ -30,13 +30,15 @@ class ByteCount:
     def count(self, changes: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Pass batches on, adding up keys, payloads and vectors (no digests)."""
         for batch in changes:
-            self.row_count += batch.num_rows
-            for field in batch.schema:
-                if field.name in {columns.KEY, columns.PAYLOAD} or field.name.startswith(
-                    columns.VECTOR_PREFIX
-                ):
-                    self.byte_count += batch.column(field.name).nbytes
+            self.add(batch)
             yield batch
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Count one batch."""
+        self.row_count += batch.num_rows
+        for field in batch.schema:
+            if field.name in {columns.KEY, columns.PAYLOAD} or field.name.startswith(columns.VECTOR_PREFIX):
+                self.byte_count += batch.column(field.name).nbytes
 
 
 def bytes_of_all(read: ByteCount, record_count: int, parent: CollectionEntry | None) -> int:
@@ -66,9 +68,9 @@ def find_changes(
     """
     schema = description.schema
     if parent is not None and compare == "changes":
-        feed = feed_since(view, parent, old, schema, on_event)
-        if feed is not None:
-            return changes_from_feed(old.index(), read.count(feed), schema, totals)
+        changes = changes_since(view, parent, old, Reading(schema, totals, read.add, on_event))
+        if changes is not None:
+            return changes
     records = digested(view, description, capabilities, on_event)
     records = with_versions(view, description.name, read.count(records))
     return changes_between(old.index(), records, schema, totals)

@@ -8,19 +8,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import msgspec
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from recollect.engines.base import ChangedSince, SourceView, Versioned
+from recollect.segments.compare import Comparison, Pair, changes_from_feed, changes_from_pairs
 from recollect.segments.merge import windows
 from recollect.segments.reader import Indexed
 from recollect.values import batch as columns
 from recollect.values.digest import digest_records
 from recollect.values.event import OnEvent, Progress
+from recollect.values.fingerprint import fingerprint_batch
 from recollect.values.schema import CollectionSchema
 from recollect.values.snapshot import CollectionEntry
 
@@ -30,22 +32,39 @@ FETCH_BYTES = 32 * 1024 * 1024
 """What one fetch brings, about: the number of records follows from the size of those fetched before."""
 
 
-def feed_since(
-    view: SourceView, parent: CollectionEntry, old: Indexed, schema: CollectionSchema, on_event: OnEvent
+class Reading(msgspec.Struct, frozen=True):
+    """How changes are read, and what reading them fills.
+
+    Attributes:
+        totals: Filled on the way; complete when the changes have ended.
+        count: Told of every batch of changes that was read, before those that change nothing are dropped.
+    """
+
+    schema: CollectionSchema
+    totals: Comparison
+    count: Callable[[pa.RecordBatch], None]
+    on_event: OnEvent
+
+
+def changes_since(
+    view: SourceView,
+    parent: CollectionEntry,
+    old: Indexed,
+    reading: Reading,
 ) -> Iterator[pa.RecordBatch] | None:
     """Return the changes since the parent, as `change_schema` batches; None if the engine cannot tell them.
 
-    Ascending by key. Records that did not change may be among them.
+    Ascending by key. The parent's index is read once, whole, whatever changed: its fingerprint is proven.
     """
-    name = parent.name
+    name, schema, totals = parent.name, reading.schema, reading.totals
     if isinstance(view, ChangedSince):
         feed = view.changed_since(name, parent.position)
         if feed is not None:
-            return _digested(feed, schema)
+            return changes_from_feed(old.index(), _digested(feed, reading), schema, totals)
     if isinstance(view, Versioned) and parent.position and view.continues(name, parent.position):
         if view.is_unchanged(name, parent.position):
-            return iter(())
-        return _digested(_by_version(view, name, old, on_event), schema)
+            return changes_from_feed(old.index(), iter(()), schema, totals)
+        return changes_from_pairs(_by_version(view, name, old, reading), schema, totals)
     return None
 
 
@@ -67,65 +86,133 @@ def _at_versions(batch: pa.RecordBatch, versions: pa.RecordBatch) -> pa.RecordBa
     return batch.set_column(place, batch.schema.field(place), positions)
 
 
-def _digested(feed: Iterator[pa.RecordBatch], schema: CollectionSchema) -> Iterator[pa.RecordBatch]:
+def _digested(feed: Iterator[pa.RecordBatch], reading: Reading) -> Iterator[pa.RecordBatch]:
     for batch in feed:
         if batch.num_rows:
-            yield digest_records(batch, schema)
+            changes = digest_records(batch, reading.schema)
+            reading.count(changes)
+            yield changes
 
 
-def _by_version(view: Versioned, name: str, old: Indexed, on_event: OnEvent) -> Iterator[pa.RecordBatch]:
-    """List versions, fetch the records whose version is another, and report vanished keys as deletes."""
+def _by_version(view: Versioned, name: str, old: Indexed, reading: Reading) -> Iterator[Pair]:
+    """Compare the parent's versions with those of now, and read the records whose version is another."""
     done = 0
-    fetcher = _Fetcher(view, name)
+    fetcher = _Fetcher(view, name, reading)
     for before, now in windows([old.index(), view.versions(name)]):
-        if now is None:
-            assert before is not None, "a window has rows"
-            keys = before.column(columns.KEY)
-            yield from fetcher.changes(keys.slice(0, 0), keys)
-            continue
-        fresh, gone = _other_versions(before, now)
-        for batch in fetcher.changes(fresh, gone):
-            yield _at_versions(batch, now)
-        done += now.num_rows
-        on_event(Progress(stage="compare", subject=name, done=done))
+        if before is not None:
+            reading.totals.before += fingerprint_batch(before)
+        fetcher.want(_other_versions(before, now))
+        yield from fetcher.whole_fetches()
+        if now is not None:
+            done += now.num_rows
+            reading.on_event(Progress(stage="compare", subject=name, done=done))
+    yield from fetcher.rest()
 
 
-def _other_versions(
-    before: pa.RecordBatch | None, now: pa.RecordBatch
-) -> tuple[pa.BinaryArray, pa.BinaryArray]:
-    """Return the keys to read and the keys that are gone."""
-    keys = now.column(columns.KEY)
+class _Wanted(msgspec.Struct, frozen=True):
+    """Keys that are to be read, or are gone: of another version than before.
+
+    Attributes:
+        before: Rows of the parent's index with these keys, of those that were there.
+        keys: Ascending.
+        positions: The version of each key now.
+        is_gone: Which keys are there no more; their positions are null.
+    """
+
+    before: pa.RecordBatch | None
+    keys: pa.BinaryArray
+    positions: pa.UInt64Array
+    is_gone: pa.BooleanArray
+
+
+def _other_versions(before: pa.RecordBatch | None, now: pa.RecordBatch | None) -> _Wanted:
     if before is None:
-        return keys, keys.slice(0, 0)
+        assert now is not None, "a window has rows"
+        keys = now.column(columns.KEY)
+        return _Wanted(None, keys, now.column(columns.POSITION), _flags(len(keys), 0))
     old_keys = before.column(columns.KEY)
+    if now is None:
+        count = len(old_keys)
+        return _Wanted(before, old_keys, pa.nulls(count, pa.uint64()), _flags(0, count))
+    keys, positions = now.column(columns.KEY), now.column(columns.POSITION)
+    if keys.equals(old_keys):
+        is_other = pc.invert(pc.equal(before.column(columns.POSITION), positions).fill_null(False))
+        fresh = keys.filter(is_other)
+        return _Wanted(before.filter(is_other), fresh, positions.filter(is_other), _flags(len(fresh), 0))
     matches = pc.index_in(keys, value_set=old_keys)
-    same = pc.equal(before.column(columns.POSITION).take(matches), now.column(columns.POSITION))
-    is_fresh = pc.invert(same.fill_null(False))
-    gone = pc.invert(pc.is_in(old_keys, value_set=keys))
-    return keys.filter(is_fresh), old_keys.filter(gone)
+    is_same = pc.equal(before.column(columns.POSITION).take(matches), positions).fill_null(False)
+    is_other = pc.invert(is_same)
+    is_touched = np.ones(len(old_keys), dtype=bool)
+    is_touched[matches.filter(is_same).to_numpy()] = False
+    fresh = keys.filter(is_other)
+    gone = old_keys.filter(pc.invert(pc.is_in(old_keys, value_set=keys)))
+    wanted = pa.concat_arrays([fresh, gone])
+    order = pc.sort_indices(wanted)
+    at = pa.concat_arrays([positions.filter(is_other), pa.nulls(len(gone), pa.uint64())])
+    is_gone = _flags(len(fresh), len(gone))
+    return _Wanted(
+        before.filter(pa.array(is_touched)), wanted.take(order), at.take(order), is_gone.take(order)
+    )
+
+
+def _flags(fresh: int, gone: int) -> pa.BooleanArray:
+    return pa.array(np.arange(fresh + gone) >= fresh)
 
 
 class _Fetcher:
     """Reads records by key, as many at once as `FETCH_BYTES` hold of those read before."""
 
-    def __init__(self, view: Versioned, name: str) -> None:
+    def __init__(self, view: Versioned, name: str, reading: Reading) -> None:
         self._view = view
         self._name = name
+        self._reading = reading
         self._rows = FETCH_ROWS_FIRST
+        self._wanted: list[_Wanted] = []
+        self._count = 0
 
-    def changes(self, fresh: pa.BinaryArray, gone: pa.BinaryArray) -> Iterator[pa.RecordBatch]:
-        """Yield upserts of fetched records and deletes, ascending by key."""
-        ordered = pa.concat_arrays([fresh, gone])
-        order: npt.NDArray[np.int64] = pc.sort_indices(ordered).to_numpy().astype(np.int64)
-        start = 0
-        while start < len(order):
-            part = order[start : start + self._rows]
-            start += len(part)
-            upserts = self._view.fetch(self._name, ordered.take(pa.array(part[part < len(fresh)])))
-            deletes = ordered.take(pa.array(part[part >= len(fresh)]))
-            if upserts.num_rows:
-                self._rows = max(1, min(FETCH_ROWS, FETCH_BYTES * upserts.num_rows // upserts.nbytes))
-            yield _joined(upserts, deletes, ordered.take(pa.array(part)))
+    def want(self, wanted: _Wanted) -> None:
+        """Take note of keys; all are greater than those noted before."""
+        if len(wanted.keys):
+            self._wanted.append(wanted)
+            self._count += len(wanted.keys)
+
+    def whole_fetches(self) -> Iterator[Pair]:
+        """Read while there are as many keys as one fetch may bring."""
+        while self._count >= self._rows:
+            yield self._read()
+
+    def rest(self) -> Iterator[Pair]:
+        """Read what is left."""
+        while self._count:
+            yield self._read()
+
+    def _read(self) -> Pair:
+        keys = pa.concat_arrays([each.keys for each in self._wanted])
+        positions = pa.concat_arrays([each.positions for each in self._wanted])
+        is_gone = pa.concat_arrays([each.is_gone for each in self._wanted])
+        olds = [each.before for each in self._wanted if each.before is not None]
+        before = pa.concat_batches(olds) if olds else None
+        count = min(self._rows, len(keys))
+        self._count = len(keys) - count
+        left = _Wanted(before, keys.slice(count), positions.slice(count), is_gone.slice(count))
+        self._wanted = [left] if self._count else []
+        part = _Wanted(before, keys.slice(0, count), positions.slice(0, count), is_gone.slice(0, count))
+        return before, self._records(part)
+
+    def _records(self, wanted: _Wanted) -> pa.RecordBatch:
+        """Return upserts of the records that there are, and deletes of the others, as digested changes."""
+        is_there = pc.invert(wanted.is_gone)
+        upserts = self._view.fetch(self._name, wanted.keys.filter(is_there))
+        if upserts.num_rows:
+            self._rows = max(1, min(FETCH_ROWS, FETCH_BYTES * upserts.num_rows // upserts.nbytes))
+        place = upserts.schema.get_field_index(columns.POSITION)
+        positions = wanted.positions.filter(is_there)
+        upserts = upserts.set_column(place, upserts.schema.field(place), positions)
+        news = digest_records(
+            _joined(upserts, wanted.keys.filter(wanted.is_gone), wanted.keys), self._reading.schema
+        )
+        self._reading.count(news)
+        return news
 
 
 def _joined(upserts: pa.RecordBatch, deletes: pa.BinaryArray, ordered: pa.BinaryArray) -> pa.RecordBatch:

@@ -8,6 +8,7 @@ from the one to the other.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeAlias
 
 import msgspec
 import numpy as np
@@ -129,11 +130,32 @@ def changes_from_feed(
 
     Streams: `old` as in `differences`; `feed` with the columns of `change_schema`, all values present.
     """
+    return changes_from_pairs(_pairs(old, feed, totals), schema, totals)
+
+
+def _pairs(
+    old: Iterator[pa.RecordBatch], feed: Iterator[pa.RecordBatch], totals: Comparison
+) -> Iterator[Pair]:
     for before, news in windows([old, feed]):
         if before is not None:
             totals.before += fingerprint_batch(before)
         if news is not None:
-            yield from _feed_changes(before, news, schema, totals)
+            yield before, news
+
+
+Pair: TypeAlias = "tuple[pa.RecordBatch | None, pa.RecordBatch]"
+"""Rows of the old state, and changes of a feed: of every changed key that was there, its old row."""
+
+
+def changes_from_pairs(
+    pairs: Iterator[Pair], schema: CollectionSchema, totals: Comparison
+) -> Iterator[pa.RecordBatch]:
+    """Do as `changes_from_feed` does for a caller that walks the old state itself.
+
+    The caller adds the fingerprint of the whole old state to `totals.before` on the way.
+    """
+    for before, news in pairs:
+        yield from _feed_changes(before, news, schema, totals)
     totals.derived = totals.after = totals.before + totals.after
 
 

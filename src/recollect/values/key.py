@@ -107,6 +107,16 @@ def integer_keys(values: npt.NDArray[np.uint64]) -> pa.BinaryArray:
     return pa.Array.from_buffers(pa.binary(), count, buffers)
 
 
+def uuid_keys(values: npt.NDArray[np.uint8]) -> pa.BinaryArray:
+    """Encode UUIDs in network order. Shapes: values (n, 16) → n keys of 17 bytes."""
+    count = len(values)
+    rows = np.empty((count, UUID_KEY_SIZE), dtype=np.uint8)
+    rows[:, 0] = TAG_UUID
+    rows[:, 1:] = values
+    offsets = np.arange(count + 1, dtype=np.int32) * UUID_KEY_SIZE
+    return pa.Array.from_buffers(pa.binary(), count, [None, pa.py_buffer(offsets), pa.py_buffer(rows)])
+
+
 def decode_keys(keys: pa.BinaryArray) -> list[RecordId]:
     """Decode a column of keys in its order."""
     return [decode_key(key) for key in keys.to_pylist()]

@@ -21,6 +21,7 @@ from recollect.engines.edge.versions import is_continued, is_unchanged, leave_ma
 from recollect.errors import NotFoundError, UnsupportedError
 from recollect.values import batch as columns
 from recollect.values.key import decode_keys
+from recollect.values.schema import CollectionSchema
 
 
 class EdgeSource:
@@ -59,6 +60,7 @@ class EdgeView:
         self._path = path
         self._name = name
         self._new_id = new_id
+        self._schema: CollectionSchema | None = None
 
     def collections(self) -> list[str]:
         """Return the one collection's name."""
@@ -96,10 +98,11 @@ class EdgeView:
 
     def fetch(self, name: str, keys: pa.BinaryArray) -> pa.RecordBatch:
         """Return these records, in the order of `keys`."""
-        schema = self.describe(name).schema
+        if self._schema is None:  # the held shard's does not change
+            self._schema = self.describe(name).schema
         with edge_errors("reading", self._path):
             records = self._shard.retrieve(point_ids=decode_keys(keys), with_payload=True, with_vector=True)
-        found = records_to_batch(records, schema)
+        found = records_to_batch(records, self._schema)
         return found.take(pc.index_in(keys, value_set=found.column(columns.KEY)))
 
     def scan(self, name: str, *, batch_rows: int) -> Iterator[pa.RecordBatch]:

@@ -21,9 +21,10 @@ import pyarrow as pa
 
 from recollect.engines.edge.binding import edge_errors, edge_library
 from recollect.engines.edge.schema import read_config
+from recollect.engines.edge.tracker import Listing, read_listing
 from recollect.errors import IntegrityError
 from recollect.values import batch as columns
-from recollect.values.key import encode_keys
+from recollect.values.key import decode_keys, encode_keys
 from recollect.values.schema import CollectionSchema, VectorSpec
 
 MARKER_FILE = "recollect-positions.json"
@@ -31,6 +32,10 @@ MARKERS_MAX = 16
 SLICE_RECORDS = 25_000
 """Records listed at once: bounds the engine's result objects, about 100 bytes each."""
 VERSION_BATCH_ROWS = columns.BATCH_ROWS
+CONFIRMED_RECORDS = 32
+"""Versions read from files that the engine is asked to confirm: so many of the newest, so many others."""
+
+_LISTING = pa.schema([pa.field(columns.KEY, pa.binary(), False), pa.field(columns.POSITION, pa.uint64())])
 
 
 class Marker(msgspec.Struct, frozen=True):
@@ -86,14 +91,51 @@ def is_unchanged(shard: Any, directory: Path, token: str) -> bool:
 def record_versions(shard: Any, directory: Path, schema: CollectionSchema) -> Iterator[pa.RecordBatch]:
     """Yield key and position of every record, ascending by key.
 
-    The engine tells versions only of scored points. Scoring against a vector is twice as fast as
-    scoring by a constant, but finds only records that have that vector.
+    Read from the shard's files where their layout is known, else asked of the engine.
 
     Raises:
         IntegrityError: The engine lists another number of records than it counts.
     """
     with edge_errors("reading", directory):
         total = shard.count(edge_library().CountRequest(exact=True))
+    table = read_versions(shard, directory, total)
+    if table is None:
+        table = ask_versions(shard, directory, total, schema)
+    yield from table.to_batches(max_chunksize=VERSION_BATCH_ROWS)
+
+
+def read_versions(shard: Any, directory: Path, total: int) -> pa.Table | None:
+    """Read all versions from the files; None unless they agree with what the engine says of them."""
+    with edge_errors("reading", directory):
+        shard.flush()
+    listing = read_listing(directory, _segment_versions(shard, directory))
+    if listing is None or len(listing.keys) != total or not _is_confirmed(shard, directory, listing):
+        return None
+    return pa.table([listing.keys, pa.array(listing.versions)], schema=_LISTING)
+
+
+def _is_confirmed(shard: Any, directory: Path, listing: Listing) -> bool:
+    """Compare some of the versions, the newest and others throughout the shard, with the engine's."""
+    count = len(listing.keys)
+    if not count:
+        return True
+    newest = np.argpartition(listing.versions, max(0, count - CONFIRMED_RECORDS))[-CONFIRMED_RECORDS:]
+    rows = np.unique(np.concatenate([newest, np.linspace(0, count - 1, CONFIRMED_RECORDS).astype(np.int64)]))
+    ids = decode_keys(listing.keys.take(pa.array(rows)))
+    chosen = edge_library().Filter(must=[edge_library().HasIdCondition(set(ids))])
+    with edge_errors("reading", directory):
+        points = shard.query(_by_constant(len(ids), chosen))
+    told = {point.id: point.version for point in points}
+    read = listing.versions[rows].tolist()
+    return told == dict(zip(ids, read, strict=True))
+
+
+def ask_versions(shard: Any, directory: Path, total: int, schema: CollectionSchema) -> pa.Table:
+    """List all versions by the engine.
+
+    It tells them only of scored points. Scoring against a vector is twice as fast as scoring by a
+    constant, but finds only records that have that vector.
+    """
     dense = next((spec for spec in schema.vectors if spec.kind == "dense"), None)
     table = _list_versions(shard, directory, total, _by_vector(dense)) if dense else None
     if table is None or table.num_rows != total:
@@ -103,7 +145,7 @@ def record_versions(shard: Any, directory: Path, schema: CollectionSchema) -> It
             f"the engine counts {total} records in {directory} and lists {table.num_rows}",
             "open the shard with the engine and run its optimizer, then try again",
         )
-    yield from table.sort_by(columns.KEY).combine_chunks().to_batches(max_chunksize=VERSION_BATCH_ROWS)
+    return table.sort_by(columns.KEY).combine_chunks()
 
 
 ScoreRequest = Callable[[int, Any], Any]
@@ -134,7 +176,6 @@ def _by_constant(limit: int, chosen: Any) -> Any:
 def _list_versions(shard: Any, directory: Path, total: int, request: ScoreRequest) -> pa.Table:
     """List all records' versions, a slice at a time. Shapes: (records found,), in no order."""
     library = edge_library()
-    schema = pa.schema([pa.field(columns.KEY, pa.binary(), False), pa.field(columns.POSITION, pa.uint64())])
     parts = -(-total // SLICE_RECORDS)
     batches = []
     for number in range(parts):
@@ -143,8 +184,8 @@ def _list_versions(shard: Any, directory: Path, total: int, request: ScoreReques
             points = shard.query(request(total, chosen))
         keys = encode_keys([point.id for point in points])
         versions = np.fromiter((point.version for point in points), dtype=np.uint64, count=len(points))
-        batches.append(pa.RecordBatch.from_arrays([keys, pa.array(versions)], schema=schema))
-    return pa.Table.from_batches(batches, schema=schema)
+        batches.append(pa.RecordBatch.from_arrays([keys, pa.array(versions)], schema=_LISTING))
+    return pa.Table.from_batches(batches, schema=_LISTING)
 
 
 def _segment_versions(shard: Any, directory: Path) -> dict[str, int]:
