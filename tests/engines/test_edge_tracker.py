@@ -118,8 +118,12 @@ def test_whatever_happened_to_a_shard_its_files_tell_what_the_engine_tells(
         shard = edge.EdgeShard.load(str(path))
         first = random.Random(seed).sample([*NUMBERS, *UUIDS], 40)
         shard.update(edge.UpdateOperation.upsert_points([point(each, -1) for each in sorted(first, key=str)]))
+        there = set(first)
         for turn, (kind, ids) in enumerate(changes):
-            change(shard, kind, ids, turn)
+            change(shard, kind, ids if kind in {"upsert", "delete"} else [*there.intersection(ids)], turn)
+            there = (
+                there.union(ids) if kind == "upsert" else there.difference(ids if kind == "delete" else [])
+            )
             if kind == "reopen":
                 shard.close()
                 shard = edge.EdgeShard.load(str(path))
