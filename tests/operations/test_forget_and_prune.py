@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from recollect.catalog.catalog import Catalog
 from recollect.clock import ManualClock
 from recollect.codec.document import open_document, seal_document
-from recollect.errors import ConflictError, FormatVersionError, IntegrityError, NotFoundError, RequestError
+from recollect.errors import (
+    ConflictError,
+    FormatVersionError,
+    IntegrityError,
+    NotFoundError,
+    RequestError,
+    StorageFullError,
+)
 from recollect.operations import forget, prune, stats
 from recollect.operations.backup import BackupOptions
 from recollect.operations.forget import SnapshotFilter
@@ -135,6 +142,16 @@ def test_pruning_deletes_what_no_snapshot_lists_and_nothing_else(filled: Driver)
     assert {item.key for item in filled.open().list_objects()} == needed
     filled.assert_sound()
     assert filled.prune().deleted_count == 0
+
+
+def test_a_prune_on_a_full_disk_says_what_makes_room_without_writing(filled: Driver) -> None:
+    full = FaultyStore(filled.store, FaultPlan(capacity_bytes=0))
+
+    with pytest.raises(StorageFullError) as caught:
+        filled.prune(through=full)
+    assert "recollect forget SNAP" in caught.value.next_step
+
+    assert filled.forget(filled.catalog().ids()[0], through=full) == 1
 
 
 def test_planning_a_prune_reads_only(filled: Driver) -> None:

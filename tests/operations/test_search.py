@@ -148,6 +148,19 @@ def test_sparse_and_multi_vectors_are_refused(driver: Driver, name: str) -> None
         found(driver, [1, 2], vector=name)
 
 
+def test_the_only_vector_needs_no_name(driver: Driver) -> None:
+    driver.create(
+        "c",
+        CollectionSchema(vectors=(VectorSpec(name="text", dimension=2, metric="dot"),)),
+        [Row(id=each, vectors={"text": [1.0, float(each)]}) for each in range(3)],
+    )
+    driver.backup()
+    [entry] = driver.catalog().find("latest").collections
+
+    assert [one.record_id for one in found(driver, [0.0, 1.0])] == [2, 1, 0]
+    assert search.vector_of(driver.open(), entry, 2).tolist() == [1.0, 2.0]
+
+
 # ---------------------------------------------------------------- the vector of one record
 
 

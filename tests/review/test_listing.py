@@ -99,6 +99,16 @@ def test_the_snapshots_that_can_be_read_are_listed_beside_a_damaged_one(
     assert broken in shown.err
 
 
+def test_a_part_without_an_object_is_not_passed_off_as_a_proof(
+    damaged: tuple[Path, str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository, _, sound = damaged
+    share = "999999998/999999999"
+
+    assert main(["verify", sound, "--read-data-subset", share, "-r", str(repository)]) == 0
+    assert "no object falls into this part" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "holders"),
     [

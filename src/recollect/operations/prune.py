@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from recollect.catalog.catalog import Catalog
 from recollect.clock import Clock
+from recollect.errors import StorageFullError
 from recollect.repository.garbage import GarbagePlan, SweepReport, plan_sweep, sweep
 from recollect.repository.lease import WAIT_S
 from recollect.repository.repository import Repository
@@ -34,14 +35,21 @@ def apply(
 ) -> SweepReport:
     """Delete what the plan lists and is still garbage; see `repository.garbage.sweep`."""
     catalog = Catalog(repository)
-    report = sweep(
-        repository,
-        plan,
-        catalog.mark,
-        clock=clock,
-        random_bytes=random_bytes,
-        on_event=on_event,
-        wait_s=wait_s,
-    )
+    try:
+        report = sweep(
+            repository,
+            plan,
+            catalog.mark,
+            clock=clock,
+            random_bytes=random_bytes,
+            on_event=on_event,
+            wait_s=wait_s,
+        )
+    except StorageFullError as error:
+        raise StorageFullError(
+            error.message,
+            "prune itself writes some hundred bytes: `recollect forget SNAP` of one snapshot, which writes "
+            "nothing, makes room for them; then run this again",
+        ) from error
     catalog.drop_orphan_tags()
     return report

@@ -49,7 +49,8 @@ def run(
 ) -> list[Neighbour]:
     """Return the k nearest records, nearest first; equal scores in key order.
 
-    Records without such a vector, and those whose score is not a number, are left out.
+    An empty `vector` is the unnamed one, or the only dense one there is. Records without such a vector, and
+    those whose score is not a number, are left out.
 
     Shapes: query (d,) float32.
 
@@ -110,6 +111,9 @@ def _records_at(repository: Repository, entry: CollectionEntry, key: bytes) -> I
 
 
 def _dense(schema: CollectionSchema, vector: str) -> VectorSpec:
+    dense = [spec for spec in schema.vectors if spec.kind == "dense"]
+    if not vector and len(dense) == 1:
+        return dense[0]
     spec = schema.vector(vector)
     if spec.kind != "dense":
         raise UnsupportedError(
@@ -125,7 +129,8 @@ def _checked(schema: CollectionSchema, vector: str, query: Floats, k: int) -> Ve
         raise RequestError(f"k must be at least 1, got {k}")
     if query.shape != (spec.dimension,):
         raise RequestError(
-            f"the query has {query.size} elements; vector {vector!r} has {spec.dimension} dimensions"
+            f"the query has {query.size} elements; vector {spec.name!r} has {spec.dimension} dimensions",
+            "embed the query with the model that made this vector, or name another one: --using NAME",
         )
     if not np.isfinite(query).all():
         raise RequestError("the query holds NaN or an infinity")
