@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
@@ -12,8 +13,10 @@ import numpy as np
 import pytest
 
 from recollect.clock import SystemClock
-from recollect.compat.nvecd.config.settings import NvecdSettings
+from recollect.compat.nvecd.config.settings import HttpSettings, NvecdSettings, TcpSettings
 from recollect.compat.nvecd.face import Face
+from recollect.compat.nvecd.instance import Instance
+from recollect.compat.nvecd.load import STAGING
 from recollect.database import Database
 from tests.nvecd.faces import ask, open_face, settings_in
 from tests.nvecd.snapshots import GOLDEN
@@ -221,6 +224,29 @@ def test_paths_are_kept_in_the_directory(tmp_path: Path) -> None:
         assert not list((tmp_path / "outside").iterdir())
 
 
+def test_a_pipe_in_the_directory_holds_nobody_up(tmp_path: Path) -> None:
+    directory = tmp_path / "s"
+    with open_face(settings_in(directory)) as face:
+        fill(face)
+        os.mkfifo(directory / "pipe.nvec", 0o600)
+        for verb in ("LOAD", "VERIFY", "INFO"):
+            assert "not a private service-owned regular file" in ask(face, f"DUMP {verb} pipe.nvec")
+        assert ask(face, "EVENT c ADD i 1") == "OK EVENT\r\n"
+
+
+def test_a_save_takes_no_name_of_the_servers_own_files(tmp_path: Path) -> None:
+    directory = tmp_path / "s"
+    with open_face(settings_in(directory)) as face:
+        fill(face)
+        for name in ("a.nvec.walseq", ".a.nvec.tmp.12.3"):
+            reply = ask(face, f"DUMP SAVE {name}")
+            assert (
+                reply == f"ERROR Invalid filepath: names like {name} are kept for the server's own files\r\n"
+            )
+        assert ask(face, "DUMP SAVE .a.tmp.x").startswith("OK DUMP_SAVED")
+        assert [path.name for path in directory.iterdir()] == [".a.tmp.x"]
+
+
 def test_state_travels_in_a_store_of_our_own_and_only_then(tmp_path: Path) -> None:
     directory = tmp_path / "s"
     settings = settings_in(directory, mode="lock")
@@ -271,6 +297,27 @@ def test_a_load_is_one_commit_that_survives_in_a_durable_database(tmp_path: Path
         assert everything(durable) == saved
     with Database.open(tmp_path / "data") as database:
         assert everything(Face(database, settings, SystemClock())) == saved
+
+
+def test_a_load_that_was_killed_leaves_nothing_behind(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path / "s")
+    with Database.open(tmp_path / "data") as database:
+        database.vectors.set("a", [1.0, 2.0])
+        database.collection(STAGING).set("half", [1.0])
+        face = Face(database, settings, SystemClock())
+        face.dumps.directory.create()
+        ask(face, "DUMP SAVE a.nvec")
+        assert b"half" not in (tmp_path / "s" / "a.nvec").read_bytes()
+        with database.hold() as held:
+            assert STAGING not in held.collections()
+    settings = msgspec.structs.replace(
+        settings, api=msgspec.structs.replace(settings.api, tcp=TcpSettings(port=0), http=HttpSettings())
+    )
+    with (
+        Database.open(tmp_path / "data") as database,
+        Instance(settings, SystemClock(), list[str]().append, database=database),
+    ):
+        assert database.collections() == ["vectors"]
 
 
 def test_a_large_store_needs_the_limits_of_the_format(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import msgspec
@@ -12,7 +13,7 @@ from recollect.clock import ManualClock, SystemClock
 from recollect.compat.nvecd.config.settings import NvecdSettings, TcpSettings, WalSettings
 from recollect.compat.nvecd.housekeeping import AutomaticSnapshots, DecayJob
 from recollect.compat.nvecd.instance import Instance
-from recollect.errors import AccessError, IntegrityError, UnavailableError
+from recollect.errors import AccessError, IntegrityError, LeaseHeldError, UnavailableError
 from tests.nvecd.faces import ask, open_face, settings_in
 from tests.nvecd.snapshots import GOLDEN
 
@@ -119,6 +120,30 @@ def test_the_newest_whole_snapshot_is_loaded_at_the_start(tmp_path: Path) -> Non
         assert instance.face.database.vectors.ids() == ["a", "b"]
     assert "new.nvec is damaged and passed over" in notes[0]
     assert notes[1] == f"loaded {directory}/mid.dmp"
+
+
+def test_what_a_killed_server_left_unfinished_is_removed_at_the_start(tmp_path: Path) -> None:
+    directory, notes = tmp_path / "s", list[str]()
+    directory.mkdir(mode=0o700)
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+    left = directory / f".a.nvec.tmp.{gone.pid}.0"
+    own, parents = directory / f".a.nvec.tmp.{os.getpid()}.7", directory / f".a.nvec.tmp.{os.getppid()}.7"
+    for path in (left, own, parents):
+        path.write_bytes(b"NVEC")
+    with start(instance_settings(directory), notes):
+        assert list(directory.iterdir()) == [parents]
+    assert sum("which a server that was killed left unfinished" in note for note in notes) == 2
+
+
+def test_a_second_server_leaves_the_log_of_the_first_alone(tmp_path: Path) -> None:
+    settings = instance_settings(tmp_path / "s", wal=tmp_path / "wal")
+    with start(settings) as first:
+        with pytest.raises(LeaseHeldError, match="belongs to a server that runs already"):
+            start(settings)
+        assert ask(first.face, "VECSET a 1 2 3") == "OK VECSET\r\n"
+    with start(settings) as again:
+        assert again.face.database.vectors.ids() == ["a"]
 
 
 def test_a_server_with_bad_snapshots_only_does_not_start(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import http.client
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from recollect.clock import ManualClock
 from recollect.compat.nvecd.config.settings import (
     HttpSettings,
     NetworkSettings,
@@ -22,7 +24,7 @@ from recollect.compat.nvecd.config.settings import (
     SecuritySettings,
 )
 from recollect.compat.nvecd.face import Face
-from recollect.compat.nvecd.http.server import HttpServer
+from recollect.compat.nvecd.http.server import Arriving, HttpServer
 from tests.nvecd.clients import served_settings
 from tests.nvecd.faces import open_face
 
@@ -203,6 +205,31 @@ def test_limits(tmp_path: Path) -> None:
     )
     with serve(settings) as (server, _):
         assert [ask(server, "GET", "/health")[0] for _ in range(2)] == [200, 429]
+
+
+def test_a_content_length_of_many_digits_is_too_large(tmp_path: Path) -> None:
+    with serve(http_settings(tmp_path / "s")) as (server, _):
+        status, answer = ask(server, "POST", "/sim", None, {"Content-Length": "9" * 5000})
+        assert (status, answer) == (413, {"error": "Request too large"})
+
+
+def test_a_request_has_its_time_however_often_something_of_it_arrives() -> None:
+    clock = ManualClock()
+    client, server = socket.socketpair()
+    with client, server:
+        arriving = Arriving(server, clock, 5)
+        for _ in range(4):
+            client.send(b"x")
+            assert arriving.read(100) == b"x"
+            clock.advance(1)
+        arriving.begin()
+        client.send(b"y")
+        clock.advance(4)
+        assert arriving.read(100) == b"y"
+        client.send(b"z")
+        clock.advance(1)
+        with pytest.raises(TimeoutError):
+            arriving.read(100)
 
 
 def test_browsers_are_answered_if_that_is_set(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ class Dumps:
             RequestError, AccessError: The file may not be written there.
             ConflictError: Another save, or a load, is under way.
         """
-        path = self.directory.resolve(requested or self._default_name())
+        path = self.directory.resolve_new(requested or self._default_name())
         style, mode = self._settings.snapshot.reply_style, self._settings.snapshot.mode
         if mode == "fork" and style == "wire":
             check_private(path.parent)

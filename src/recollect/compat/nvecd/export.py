@@ -23,6 +23,7 @@ from recollect.compat.nvecd.snapshot.encode import INTEGER_MAX, VectorChunk
 from recollect.compat.nvecd.snapshot.layout import EDGES, EVENTS, EXTRA, METADATA, VECTORS
 from recollect.compat.nvecd.snapshot.ragged import read_fixed
 from recollect.compat.nvecd.snapshot.write import Store
+from recollect.database.collections import HIDDEN_PREFIX
 from recollect.database.column_view import ColumnView
 from recollect.database.cooccurrence import FrozenEdges
 from recollect.database.events import EVENT
@@ -229,7 +230,7 @@ def _vector_rows(view: VectorView, slots: Slots) -> list[VectorRow]:
 
 def _other_collections(view: ColumnView) -> Iterator[CollectionRows]:
     for name, found in view.vectors.items():
-        if name != DEFAULT_COLLECTION:
+        if name != DEFAULT_COLLECTION and not name.startswith(HIDDEN_PREFIX):
             spec = view.schemas[name].vectors[0]
             rows = _vector_rows(found, found.live_slots())
             yield CollectionRows(name, spec.dimension or 0, spec.metric or "cosine", rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self
@@ -13,9 +14,10 @@ from recollect.compat.nvecd.face import Face
 from recollect.compat.nvecd.gate import Gate
 from recollect.compat.nvecd.housekeeping import AutomaticSnapshots, DecayJob, Housekeeper
 from recollect.compat.nvecd.http.server import HttpServer
+from recollect.compat.nvecd.load import drop_staging
 from recollect.compat.nvecd.recovery import load_newest, replay_records
 from recollect.compat.nvecd.server import LineServer
-from recollect.compat.nvecd.snapshot_directory import SnapshotDirectory
+from recollect.compat.nvecd.snapshot_directory import SnapshotDirectory, remove_abandoned
 from recollect.compat.nvecd.volatile import VolatileDatabase
 from recollect.compat.nvecd.wal import directory as log_directory
 from recollect.compat.nvecd.wal.writer import LogWriter
@@ -48,14 +50,19 @@ class Instance:
         self._note = note
         self._volatile: VolatileDatabase | None = None
         self._log: LogWriter | None = None
+        self._log_lock = -1
         directory = SnapshotDirectory(settings.snapshot.dir)
         directory.create()
+        for path in remove_abandoned(directory.path, _is_alive):
+            note(f"removed {path}, which a server that was killed left unfinished")
         if database is None:
             self._volatile = VolatileDatabase(database_options(settings), clock)
             database = self._volatile.database
         try:
             if self._volatile is not None:
                 self._log = self._recover(database, directory)
+            elif not database.is_read_only:
+                drop_staging(database)
             self.face = Face(database, settings, clock, config_path=config_path, log=self._log)
             self.server = LineServer(self.face, is_durable=self._volatile is None, note=note)
             self.http = HttpServer(self.face, note) if settings.api.http.enable else None
@@ -102,11 +109,13 @@ class Instance:
 
     def _recover(self, database: Database, directory: SnapshotDirectory) -> LogWriter | None:
         settings, gate = self._settings, Gate()
+        if settings.wal.enabled:
+            log_directory.prepare(Path(settings.wal.dir))
+            self._log_lock = log_directory.lock(Path(settings.wal.dir))
         start = load_newest(database, gate, directory, settings, self._note)
         if not settings.wal.enabled:
             return None
         path = Path(settings.wal.dir)
-        log_directory.prepare(path)
         files = log_directory.scan(path)
         writer = Writer(database, gate, self._clock, None)
         count = replay_records(database, writer, log_directory.replay(files, start.sequence))
@@ -128,5 +137,23 @@ class Instance:
                 self._log.close()
         except RecollectError as error:
             self._note(str(error))
+        if self._log_lock >= 0:
+            os.close(self._log_lock)
+            self._log_lock = -1
         if self._volatile is not None:
             self._volatile.close()
+
+
+def _is_alive(process: int) -> bool:
+    """Tell whether another process of this number runs; this one begins, and has written nothing yet."""
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OverflowError:
+        return False
+    except PermissionError:
+        pass
+    return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import numpy as np
@@ -24,6 +25,7 @@ from recollect.compat.nvecd.snapshot.layout import (
     SnapshotLimits,
 )
 from recollect.compat.nvecd.snapshot.read import (
+    Section,
     Sections,
     check_metadata_ids,
     check_store,
@@ -33,6 +35,7 @@ from recollect.compat.nvecd.snapshot.read import (
 from recollect.compat.nvecd.snapshot.vector_stream import VectorStream
 from recollect.database import Database
 from recollect.database import operation as ops
+from recollect.database.collections import HIDDEN_PREFIX
 from recollect.database.events import EVENT
 from recollect.database.limits import NAME_BYTES_MAX, check_finite, check_matrix, check_name
 from recollect.database.operation import Operation
@@ -43,8 +46,8 @@ from recollect.values.key import TAG_STRING
 from recollect.values.payload import encode_payload
 from recollect.values.schema import Metric
 
-STAGING = "nvecd/loading"
-"""The collection that a load fills; one that a crash left behind is dropped by the next."""
+STAGING = f"{HIDDEN_PREFIX}nvecd/loading"
+"""The collection that a load fills; no part of backups and snapshots."""
 
 _TEXT = bytes((TAG_STRING,))
 _RING = np.dtype([("item", "<u4"), ("score", "<i4"), ("timestamp", "<u8"), ("kind", "u1")])
@@ -69,13 +72,15 @@ def load_file(
     metric = database.options.vectors.metric
     sections = read_sections(descriptor, header, limits)
     stores = sections.stores
-    events = decode_events(read_store(descriptor, stores[EVENTS]))
-    edges = decode_edges(read_store(descriptor, stores[EDGES]))
     extra = decode_extra(read_store(descriptor, stores[EXTRA])) if EXTRA in stores else Extra()
     _drop(database, STAGING)
     try:
-        vector_count = _stage_vectors(database, descriptor, sections, extra, metric)
-        operations = [*_switch(database, staged=vector_count is not None), replace_operation(events, edges)]
+        with ThreadPoolExecutor(1, thread_name_prefix="nvecd-load") as pool:
+            # Most of either is copying and counting without the interpreter's lock.
+            graph = pool.submit(_read_graph, descriptor, stores)
+            vector_count = _stage_vectors(database, descriptor, sections, extra, metric)
+            replacement = graph.result()
+        operations = [*_switch(database, staged=vector_count is not None), replacement]
         operations += [*_state(database, extra.state), *_collections(database, extra.collections)]
         with gate.writing:
             database.commit(operations)
@@ -83,8 +88,19 @@ def load_file(
         raise IntegrityError(f"Failed to restore: {error}", "use another snapshot file") from error
     finally:
         _drop(database, STAGING)
-    pair_count = (len(edges.targets) + 1) // 2
-    return SnapshotCounts(len(events.contexts), len(events.rows), vector_count or 0, pair_count)
+    pair_count = (len(replacement.weights) // 4 + 1) // 2
+    return SnapshotCounts(len(replacement.contexts), replacement.event_count, vector_count or 0, pair_count)
+
+
+def _read_graph(descriptor: int, stores: dict[str, Section]) -> ops.EventsReplace:
+    """Read events and co-occurrence."""
+    events = decode_events(read_store(descriptor, stores[EVENTS]))
+    return replace_operation(events, decode_edges(read_store(descriptor, stores[EDGES])))
+
+
+def drop_staging(database: Database) -> None:
+    """Drop what a load left behind when its process was killed; a no-op if there is nothing."""
+    _drop(database, STAGING)
 
 
 def replace_operation(events: EventColumns, edges: EdgeColumns) -> ops.EventsReplace:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import stat
 import threading
 from collections.abc import Callable
@@ -25,6 +26,7 @@ _SCAN_QUICK = 2_000_000
 
 _SWEEP_S = 1.0
 _BACKLOG = 1024
+_SOCKET_MODE = 0o600
 _DRAIN_POLL_S = 0.01
 _SLOW = frozenset({b"DUMP"})
 _SEARCH = frozenset({b"SIM ", b"SIMV"})
@@ -171,9 +173,8 @@ class LineServer:
         self.port = int(server.sockets[0].getsockname()[1])
         if api.unix_socket.path:
             self._remove_socket()
-            unix = await loop.create_unix_server(connect, api.unix_socket.path, backlog=_BACKLOG)
-            self._servers.append(unix)
-            _make_private(api.unix_socket.path)
+            listening = _private_socket(api.unix_socket.path)
+            self._servers.append(await loop.create_unix_server(connect, sock=listening, backlog=_BACKLOG))
 
     async def _drain(self) -> None:
         for server in self._servers:
@@ -217,6 +218,14 @@ class LineServer:
             Path(path).unlink()
 
 
-def _make_private(path: str) -> None:
-    """Let only the owner connect: who may open the socket may do everything."""
-    Path(path).chmod(0o600)
+def _private_socket(path: str) -> socket.socket:
+    """Bind a socket that only the owner can open from its first moment: who opens it may do everything."""
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        os.fchmod(listening.fileno(), _SOCKET_MODE)  # Linux gives the file the mode of the unbound socket
+        listening.bind(path)
+        Path(path).chmod(_SOCKET_MODE)  # elsewhere
+    except BaseException:
+        listening.close()
+        raise
+    return listening

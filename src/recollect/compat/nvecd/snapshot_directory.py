@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,8 @@ _SHARED_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _FILE_MODE = 0o600
 _DIRECTORY_MODE = 0o700
 _TRAVERSAL = "Invalid filepath: path traversal detected"
+SIDECAR_SUFFIX = ".walseq"
+_TEMPORARY = re.compile(r"\..*\.tmp\.([0-9]{1,18})\.[0-9]{1,18}", re.DOTALL)
 _counter = itertools.count()
 _Result = TypeVar("_Result")
 
@@ -61,6 +64,20 @@ class SnapshotDirectory:
         if candidate == root or not candidate.is_relative_to(root):
             raise RequestError(_TRAVERSAL)
         return candidate
+
+    def resolve_new(self, requested: str) -> Path:
+        """Return the file that a client wants written, as `resolve`.
+
+        Raises:
+            RequestError: Also for the names of sidecars and of files that are being written: the one would
+                replace another snapshot's place in the log, the other be deleted by the next start.
+        """
+        path = self.resolve(requested)
+        if path.name.endswith(SIDECAR_SUFFIX) or _TEMPORARY.fullmatch(path.name):
+            raise RequestError(
+                f"Invalid filepath: names like {path.name} are kept for the server's own files"
+            )
+        return path
 
     def candidates(self, suffixes: tuple[str, ...]) -> list[Path]:
         """Return the regular files that end so, the newest first (by time of change, then by name)."""
@@ -118,7 +135,9 @@ def open_private(path: Path) -> Iterator[int]:
     """
     check_private(path.parent)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        # Opening a pipe would wait for somebody who writes into it; so would nobody ever again be served.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(path, flags)
     except OSError as error:
         raise AccessError(f"Failed to securely open storage file: {error.strerror}") from error
     try:
@@ -167,8 +186,8 @@ def remove_abandoned(directory: Path, process_is_alive: Callable[[int], bool]) -
     """Delete hidden files that a writer left behind when it died; returns them."""
     removed = []
     for path in directory.glob(".*.tmp.*.*"):
-        parts = path.name.rsplit(".", 2)
-        if parts[1].isdigit() and parts[2].isdigit() and not process_is_alive(int(parts[1])):
+        found = _TEMPORARY.fullmatch(path.name)
+        if found is not None and not process_is_alive(int(found[1])):
             path.unlink(missing_ok=True)
             removed.append(path)
     return removed

@@ -94,6 +94,8 @@ def _number(value: str) -> float:
         number = float(value)
     except ValueError as error:
         raise RequestError(f"Invalid number: {value}") from error
-    if not math.isfinite(number) or number < 0:
+    if not math.isfinite(number):
+        raise RequestError(f"Invalid number: {value}")
+    if number < 0:
         raise RequestError(f"Value must not be negative: {value}")
     return number

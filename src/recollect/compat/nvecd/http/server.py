@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import io
+import socket
 import threading
 from collections.abc import Callable
 from http import HTTPStatus
@@ -21,6 +23,7 @@ from recollect.compat.nvecd.http.routes import Answer, Routes, failure
 from recollect.errors import UnavailableError
 
 _BACKLOG = 128
+_LENGTH_DIGITS_MAX = 18  # more are too large whatever they say, and dear to read
 _POLL_S = 0.05  # how long `stop` waits at most for the server to notice
 
 
@@ -96,6 +99,34 @@ class _Shared:
             return self._limiter.take(address, self.clock.monotonic())
 
 
+class Arriving(io.RawIOBase):
+    """What a client sends, as long as its time lasts: a byte now and then wins it none. For one thread."""
+
+    def __init__(self, connection: socket.socket, clock: Clock, timeout_s: float) -> None:
+        super().__init__()
+        self._connection = connection
+        self._clock = clock
+        self._timeout_s = timeout_s
+        self._deadline_s = 0.0
+        self.begin()
+
+    def begin(self) -> None:
+        """Start the time of a request."""
+        self._deadline_s = self._clock.monotonic() + self._timeout_s
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read what is there; TimeoutError once the request's time is over."""
+        left_s = self._deadline_s - self._clock.monotonic()
+        if left_s <= 0:
+            raise TimeoutError("the request took too long to arrive")
+        self._connection.settimeout(left_s)
+        return self._connection.recv_into(buffer)
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = _BACKLOG
@@ -133,7 +164,14 @@ class _Handler(BaseHTTPRequestHandler):
     def setup(self) -> None:
         """Bound the time that a client may take."""
         super().setup()
-        self.connection.settimeout(self.server.shared.http.timeout_sec)
+        shared = self.server.shared
+        self._arriving = Arriving(self.connection, shared.clock, shared.http.timeout_sec)
+        self.rfile = io.BufferedReader(self._arriving)
+
+    def handle_one_request(self) -> None:
+        """Give the next request its time."""
+        self._arriving.begin()
+        super().handle_one_request()
 
     def do_GET(self) -> None:
         """Answer GET."""
@@ -164,7 +202,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self._send(failure(HTTPStatus.BAD_REQUEST, "Content-Length is required"))
             return
-        if int(length) > shared.body_bytes_max:
+        if len(length) > _LENGTH_DIGITS_MAX or int(length) > shared.body_bytes_max:
             self.close_connection = True
             self._send(failure(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Request too large"))
             return
@@ -186,6 +224,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, answer: Answer) -> None:
         http = self.server.shared.http
+        self.connection.settimeout(http.timeout_sec)
         self.send_response(answer.status)
         if answer.body:
             self.send_header("Content-Type", answer.content_type)

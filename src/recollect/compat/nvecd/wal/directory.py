@@ -6,6 +6,8 @@ anywhere else is an error that names file and position: records behind it would 
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +26,7 @@ from recollect.compat.nvecd.wal.record import (
     Record,
     decode_body,
 )
-from recollect.errors import FormatVersionError, IntegrityError
+from recollect.errors import FormatVersionError, IntegrityError, LeaseHeldError
 from recollect.storage.files import make_directory, storage_error
 
 _NAME = re.compile(r"wal-([0-9]{6})\.log")
@@ -60,6 +62,29 @@ def prepare(directory: Path) -> None:
     except OSError as error:
         raise storage_error(error, f"cannot create the log directory {directory}") from error
     check_private(directory)
+
+
+def lock(directory: Path) -> int:
+    """Take the log for this process; the descriptor holds it until it is closed.
+
+    A second server would cut off and remove files that the first one still writes.
+
+    Raises:
+        LeaseHeldError: Another server has it.
+    """
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise storage_error(error, f"cannot open the log directory {directory}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise LeaseHeldError(
+            f"the log in {directory} belongs to a server that runs already",
+            "stop that one, or give this one another `wal.dir`",
+        ) from error
+    return descriptor
 
 
 def scan(directory: Path) -> list[LogFile]:

@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 
 from recollect.compat.nvecd.snapshot.checksum import crc32
-from recollect.compat.nvecd.snapshot_directory import write_private
+from recollect.compat.nvecd.snapshot_directory import SIDECAR_SUFFIX, write_private
 
-SUFFIX = ".walseq"
+SUFFIX = SIDECAR_SUFFIX
 _FIELDS = struct.Struct("<4sIQQI")
 _CHECKSUM = struct.Struct("<I")
 _MAGIC = b"NWCP"
