@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 import tarfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -267,3 +269,35 @@ def test_a_dump_holds_plain_archives_and_json_and_nothing_hidden(run: Dumper) ->
     assert msgspec.json.decode((report.path / "manifest.json").read_bytes())["format"] == "recollect-dump"
     made = [path.name for path in report.path.iterdir()]
     assert not any(name.startswith(".") for name in made)
+
+
+def test_what_a_killed_dump_left_is_removed_by_the_next_and_a_living_one_is_left_alone(
+    run: Dumper,
+) -> None:
+    run.directory.mkdir()
+    dead = run.directory / ".qdrant-snapshots-2025-12-28-010203.part"
+    alive = run.directory / ".qdrant-snapshots-2025-12-29-010203.part"
+    foreign = run.directory / ".mine.part"
+    for path in (dead, alive, foreign):
+        path.mkdir()
+        (path / "half.snapshot").write_bytes(b"half")
+    hold = f"""
+import sys
+from pathlib import Path
+from recollect.compat.arcaneum.directory import held
+with held(Path({str(alive)!r})) as is_held:
+    print(is_held, flush=True)
+    sys.stdin.read()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "True\n"
+        run()
+        other.communicate("")
+
+    assert not dead.exists()
+    assert (alive / "half.snapshot").is_file()
+    assert foreign.is_dir()
+    assert any("left by an interrupted dump" in note for note in run.notes)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -16,9 +18,10 @@ import pytest
 from recollect.clock import ManualClock
 from recollect.compat.arcaneum import directory as dumps
 from recollect.compat.arcaneum import load
+from recollect.engines.qdrant.archive import check_archive
 from recollect.engines.qdrant.connection import collection_path
-from recollect.engines.qdrant.snapshots import QdrantSnapshots
-from recollect.errors import IntegrityError, NotFoundError, RecollectError, RequestError
+from recollect.engines.qdrant.snapshots import QdrantSnapshots, SnapshotFacts
+from recollect.errors import IntegrityError, NotFoundError, RecollectError, RequestError, UnavailableError
 from tests.arcaneum.conftest import no_secret
 from tests.arcaneum.test_dump import Dumper
 from tests.arcaneum.test_load import Loader
@@ -206,3 +209,66 @@ def test_a_collection_that_the_manifest_calls_a_step_of_a_path_is_not_loaded(
     assert "no name of a collection" in report.collections[0].message
     with pytest.raises(NotFoundError):
         loader.plan(path, load.LoadOptions(collections=("../x",)))
+
+
+def archive(path: Path, config: bytes, *, sparse_size: int = 0) -> Path:
+    """Write a snapshot archive with this configuration, which may claim to have more bytes than it has."""
+    with tarfile.open(path, "w:", format=tarfile.PAX_FORMAT) as made:
+        member = tarfile.TarInfo("config.json")
+        member.size = len(config)
+        if sparse_size:
+            member.pax_headers = {
+                "GNU.sparse.size": str(sparse_size),
+                "GNU.sparse.numblocks": "1",
+                "GNU.sparse.map": f"0,{len(config)}",
+            }
+        made.addfile(member, io.BytesIO(config))
+        segment = tarfile.TarInfo("0/segments/one.tar")
+        made.addfile(segment, io.BytesIO(b""))
+    return path
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        b"[]",
+        b"null",
+        b'{"params": [1]}',
+        b'{"params": {"shard_number": "many"}}',
+        b'{"params": {"shard_number": 1000000000000}}',
+        b'{"params": {"shard_number": 1e999}}',
+        b"[" * 200_000,
+        b"\xff",
+    ],
+)
+def test_the_configuration_of_an_archive_can_say_what_it_wants(tmp_path: Path, config: bytes) -> None:
+    with pytest.raises(IntegrityError, match="cannot be trusted"):
+        check_archive(archive(tmp_path / "x.snapshot", config))
+
+
+def test_an_archive_that_claims_to_hold_a_terabyte_is_not_read(tmp_path: Path) -> None:
+    path = archive(tmp_path / "x.snapshot", b"{}", sparse_size=1 << 40)
+
+    with pytest.raises(IntegrityError, match="has 1099511627776 bytes"):
+        check_archive(path)
+
+
+def test_a_link_that_comes_out_of_a_container_is_no_snapshot(server: QdrantSnapshots, tmp_path: Path) -> None:
+    secret = archive(tmp_path / "secret", b"{}")
+    (tmp_path / "arrived").symlink_to(secret)
+    facts = SnapshotFacts(name="x.snapshot", byte_size=secret.stat().st_size)
+
+    with pytest.raises(IntegrityError, match="is no file"):
+        server.accept(facts, tmp_path / "arrived", tmp_path / "x.snapshot")
+
+    assert not (tmp_path / "x.snapshot").exists()
+
+
+def test_a_file_where_the_backup_directory_should_be_is_called_one(dump_run: Dumper, tmp_path: Path) -> None:
+    dump_run.directory = tmp_path / "file"
+    dump_run.directory.write_text("mine", "utf-8")
+
+    with pytest.raises(UnavailableError, match=r"creating .*file: File exists"):
+        dump_run()
+
+    assert dump_run.directory.read_text("utf-8") == "mine"

@@ -131,6 +131,21 @@ def test_a_collection_of_the_text_manifest_without_a_file_is_damage(run: Loader,
         run(scripted)
 
 
+def test_what_is_left_of_a_damaged_directory_of_the_scripts_can_be_named(
+    run: Loader, scripted: Path, client: QdrantClient
+) -> None:
+    """As the error advises."""
+    next(scripted.glob("my code*")).unlink()
+    client.delete_collection("pearldiver")
+
+    report = run(scripted, load.LoadOptions(collections=("pearldiver",)))
+
+    assert report.is_complete
+    assert count(client, "pearldiver") == 30
+    with pytest.raises(IntegrityError, match="lists 'my code', and there is no snapshot file"):
+        run.plan(scripted, load.LoadOptions(collections=("my code",)))
+
+
 def test_two_snapshots_of_one_collection_are_refused(run: Loader, scripted: Path) -> None:
     path = next(scripted.glob("my code-*"))
     shutil.copy(path, scripted / "my code-1234567890123456-2025-01-01-00-00-00.snapshot")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -179,3 +180,25 @@ def test_a_client_that_deletes_whatever_it_is_told_removes_no_file_elsewhere(
     assert (tmp_path / "precious").is_file()
     assert (tmp_path / "precious.sha256").is_file()
     assert (tmp_path / "kept" / "mine.txt").is_file(), "it is no copy: it has no digest"
+
+
+class StandingClock(ManualClock):
+    """Writes down how long it was asked to sleep, and does not move."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pauses: list[float] = []
+
+    def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+
+
+def test_snapshots_that_are_asked_for_at_once_get_a_second_each(tmp_path: Path) -> None:
+    clock = StandingClock()
+    service = service_of(Client(), tmp_path, clock)
+
+    async def steps() -> None:
+        await asyncio.gather(*(service.create_snapshot(wait=False) for _ in range(4)))
+
+    run(steps())
+    assert sorted(clock.pauses) == [1.0, 2.0, 3.0]

@@ -322,6 +322,26 @@ def test_a_write_whose_note_cannot_be_kept_is_not_acknowledged(pair: Pair) -> No
     run(steps())
 
 
+@pytest.mark.parametrize("kind", ["async", "async-grpc"])
+def test_writes_that_are_wrong_are_no_sign_of_an_outage(pair: Pair, kind: str) -> None:
+    async def steps() -> None:
+        client = open_client(pair.first, kind)
+        service = FailoverService(store_of(client), clock=pair.clock, state_path=pair.directory / "state")
+        for _ in range(4):
+            with pytest.raises(Exception, match=r"(?i)dimension"):
+                await service.upsert([models.PointStruct(id=1, vector=[1.0])])
+        assert service.circuit_state.value == "closed"
+        pair.first.faults.refuse("")
+        for _ in range(3):
+            with pytest.raises(Exception, match=r"(?i)unavailable"):
+                await service.upsert([point(1)])
+        assert service.circuit_state.value == "open"
+        assert isinstance(client, AsyncQdrantClient)
+        await client.close()
+
+    run(steps())
+
+
 def test_pairs_of_other_servers_do_not_share_an_outage(pair: Pair, tmp_path: Path) -> None:
     """Their collections have the same name, and their states stand in the same directory."""
 

@@ -6,8 +6,12 @@ A directory that is being written has a hidden name; one under its final name is
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -18,6 +22,7 @@ MANIFEST = "manifest.json"
 SUFFIX = ".snapshot"
 
 _REMOVING = ".removing"
+_PART = ".part"
 _DIRECTORY = re.compile(r"qdrant-snapshots-\d{4}-\d{2}-\d{2}-\d{6}")
 _FILE = re.compile(r"(?P<collection>.+)-\d{1,20}-\d{4}(-\d{2}){5}\.snapshot", re.DOTALL)
 
@@ -61,6 +66,49 @@ def half_removed(parent: Path) -> list[Path]:
     names = (path.name.removeprefix(".").removesuffix(_REMOVING) for path in parent.glob(f".*{_REMOVING}"))
     found = (parent / f".{name}{_REMOVING}" for name in names if _DIRECTORY.fullmatch(name))
     return sorted(path for path in found if _is_own(path))
+
+
+def interrupted(parent: Path) -> list[Path]:
+    """Return the directories of dumps that are being written, or were when their process ended."""
+    names = (path.name.removeprefix(".").removesuffix(_PART) for path in parent.glob(f".*{_PART}"))
+    found = (parent / f".{name}{_PART}" for name in names if _DIRECTORY.fullmatch(name))
+    return sorted(path for path in found if _is_own(path))
+
+
+def part_of(final: Path) -> Path:
+    """Return the hidden name of a dump while it is being written."""
+    return final.with_name(f".{final.name}{_PART}")
+
+
+@contextmanager
+def turn(parent: Path) -> Iterator[None]:
+    """Wait until nobody else begins a dump here: one that has begun and is not held yet looks dead."""
+    descriptor = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def held(directory: Path) -> Iterator[bool]:
+    """Hold a dump that is being written, as long as this process lives; False if another one holds it.
+
+    Source: flock(2), which works on directories.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # held by another process, or a file system without locks: then nobody's is removed
+        os.close(descriptor)
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        os.close(descriptor)
 
 
 def _is_own(path: Path) -> bool:

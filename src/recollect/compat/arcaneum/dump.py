@@ -80,7 +80,8 @@ def run(
 ) -> DumpReport:
     """Dump collections of a server.
 
-    A crash leaves a hidden directory `.<name>.part`, and at most one snapshot on the server.
+    A crash leaves a hidden directory `.<name>.part`, which the next dump removes, and at most one snapshot on
+    the server.
 
     Raises:
         UnavailableError: Qdrant does not respond. NotFoundError: It has no collections, or not this one.
@@ -96,8 +97,7 @@ def run(
     final = options.directory / dumps.dump_name(created_at)
     container = _container(options.container, on_event)
     with ExitStack() as stack:
-        part = _begin(final)
-        stack.callback(shutil.rmtree, part, ignore_errors=True)
+        part = _begin(final, stack, on_event)
         job = _Dump(server, inventory, part, container, on_event)
         done, failed = job.all(names)
         manifest = Manifest(
@@ -140,12 +140,18 @@ def _container(name: str, on_event: OnEvent) -> Container | None:
     return None
 
 
-def _begin(final: Path) -> Path:
-    part = final.with_name(f".{final.name}.part")
+def _begin(final: Path, stack: ExitStack, on_event: OnEvent) -> Path:
+    """Make the directory that the dump arrives in; it is removed at the end of the stack, unless renamed."""
+    part = dumps.part_of(final)
+    _make(final.parent)
     try:
-        if final.exists():
-            raise ConflictError(f"there is a dump {final} already", "wait a second and run it again")
-        part.mkdir(parents=True)
+        with dumps.turn(final.parent):
+            _sweep(final.parent, on_event)
+            if final.exists():
+                raise ConflictError(f"there is a dump {final} already", "wait a second and run it again")
+            part.mkdir()
+            stack.callback(shutil.rmtree, part, ignore_errors=True)
+            stack.enter_context(dumps.held(part))
     except FileExistsError as error:
         raise ConflictError(
             f"{part} is there: another dump is being written, or one was interrupted",
@@ -156,6 +162,24 @@ def _begin(final: Path) -> Path:
             f"creating {part}: {error.strerror}", "check BACKUP_DIR (or -o) and its permissions"
         ) from error
     return part
+
+
+def _make(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UnavailableError(
+            f"creating {directory}: {error.strerror}", "check BACKUP_DIR (or -o) and its permissions"
+        ) from error
+
+
+def _sweep(parent: Path, on_event: OnEvent) -> None:
+    """Remove what dumps left whose process ended; one that is being written is held by its process."""
+    for path in dumps.interrupted(parent):
+        with dumps.held(path) as is_dead:
+            if is_dead:
+                shutil.rmtree(path, ignore_errors=True)
+                on_event(Note(message=f"{path} was left by an interrupted dump and is removed"))
 
 
 def _finish(part: Path, final: Path, manifest: Manifest) -> None:

@@ -137,7 +137,7 @@ def read(directory: Path, wanted: tuple[str, ...] = (), on_event: OnEvent = igno
         for path in sorted(set(files) - {path for _, path, _ in found}):
             on_event(Note(message=f"{path.name} is in no manifest and is not loaded"))
     else:
-        found = _by_names(directory, files)
+        found = _by_names(directory, files, wanted)
     if wanted:
         known = sorted(name for name, _, _ in found)
         missing = sorted(set(wanted) - set(known))
@@ -219,8 +219,8 @@ def apply(
     )
 
 
-def _by_names(directory: Path, files: list[Path]) -> list[Found]:
-    """Name the collections of a directory that the scripts wrote."""
+def _by_names(directory: Path, files: list[Path], wanted: tuple[str, ...]) -> list[Found]:
+    """Name the collections of a directory that the scripts wrote; all that are wanted must be there."""
     found: dict[str, Path] = {}
     for path in files:
         name = dumps.collection_of(path.name)
@@ -230,7 +230,8 @@ def _by_names(directory: Path, files: list[Path]) -> list[Found]:
                 "move one of them away",
             )
         found[name] = path
-    missing = [name for name in listed_collections(directory / dumps.MANIFEST_TEXT) if name not in found]
+    listed = listed_collections(directory / dumps.MANIFEST_TEXT)
+    missing = [name for name in listed if name not in found and (not wanted or name in wanted)]
     if missing:
         raise IntegrityError(
             f"{dumps.MANIFEST_TEXT} in {directory} lists {missing[0]!r}, and there is no snapshot file of it",

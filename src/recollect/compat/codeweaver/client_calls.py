@@ -46,6 +46,16 @@ class ClientCalls:
             return False
 
 
+def is_refusal(error: Exception) -> bool:
+    """Tell whether a server that is well refused a request that is wrong: HTTP 4xx, or gRPC's likes of it."""
+    status = getattr(error, "status_code", None)
+    if isinstance(status, int):
+        return 400 <= status < 500 and status not in {408, 429}
+    code = getattr(error, "code", None)
+    name = getattr(code(), "name", "") if callable(code) else ""
+    return name in {"INVALID_ARGUMENT", "NOT_FOUND", "ALREADY_EXISTS", "FAILED_PRECONDITION"}
+
+
 def rest_address(client: object) -> tuple[str, str] | None:
     """Return the REST URL and API key that a Qdrant client uses; None for clients that do not tell.
 

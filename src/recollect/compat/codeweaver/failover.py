@@ -25,7 +25,7 @@ import xxhash
 
 from recollect.clock import Clock, SystemClock
 from recollect.compat.codeweaver.circuit_breaker import CircuitBreaker, CircuitState
-from recollect.compat.codeweaver.client_calls import rest_address
+from recollect.compat.codeweaver.client_calls import is_refusal, rest_address
 from recollect.compat.codeweaver.failover_settings import FailoverSettings
 from recollect.compat.codeweaver.mirror import Mirror, ReconciliationReport, SyncReport
 from recollect.compat.codeweaver.outage_file import OutageFile
@@ -263,11 +263,11 @@ class FailoverService:
             return None
 
     async def _watched(self, write: Awaitable[None]) -> None:
-        """Count a primary's failed writes as failed health checks."""
+        """Count a primary's failed writes as failed health checks; not those that it refused as wrong."""
         try:
             await write
-        except Exception:
-            if not self._is_active:
+        except Exception as error:
+            if not self._is_active and not is_refusal(error):
                 self._breaker.failed()
             raise
 

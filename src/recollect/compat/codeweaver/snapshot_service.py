@@ -243,11 +243,13 @@ class QdrantSnapshotBackupService:
         return name
 
     async def _keep_names_apart(self) -> None:
+        """Wait for a second of our own; taken before the wait, so that no two callers get the same one."""
+        now = turn = self._clock.monotonic()
         if self._last_created_at is not None:
-            left = NAMES_APART_S - (self._clock.monotonic() - self._last_created_at)
-            if left > 0:
-                await asyncio.to_thread(self._clock.sleep, left)
-        self._last_created_at = self._clock.monotonic()
+            turn = max(now, self._last_created_at + NAMES_APART_S)
+        self._last_created_at = turn
+        if turn > now:
+            await asyncio.to_thread(self._clock.sleep, turn - now)
 
     async def _wait_for_snapshot(self, snapshot_name: str, snapshot_timeout: float = WAIT_S) -> bool:
         """Look once a second whether the server lists a snapshot; False if it does not in time."""

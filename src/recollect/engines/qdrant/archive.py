@@ -19,6 +19,8 @@ import msgspec
 from recollect.errors import IntegrityError
 
 TRAILER_BYTES = 1024
+FACTS_BYTES_MAX = 64 << 20
+"""Bytes of a configuration; a real one has some kilobytes."""
 _CONFIG = "config.json"
 _VERSION = "version.info"
 _SEGMENTS = "segments"
@@ -53,10 +55,10 @@ def check_archive(path: Path) -> SnapshotArchive:
     except (tarfile.TarError, EOFError, ValueError) as error:
         raise _damaged(path, f"it is no complete archive: {error}") from error
     _check_trailer(path, end)
-    missing = sorted(set(range(found.shard_number)) - set(found.shard_ids))
     if found.shard_number and not found.shard_ids:
         raise _damaged(path, f"it holds none of the collection's {found.shard_number} shards")
-    if missing and found.shard_ids == tuple(range(len(found.shard_ids))):
+    held = sum(shard_id < found.shard_number for shard_id in found.shard_ids)
+    if held < found.shard_number and found.shard_ids == tuple(range(len(found.shard_ids))):
         raise _damaged(
             path, f"it holds {len(found.shard_ids)} of the collection's {found.shard_number} shards"
         )
@@ -72,21 +74,35 @@ def _read(archive: tarfile.TarFile, path: Path) -> SnapshotArchive:
     for member in archive:
         parts = member.name.removeprefix("./").split("/")
         if member.name in {_CONFIG, _VERSION}:
-            file = archive.extractfile(member)
-            facts[member.name] = file.read() if file is not None else b""
+            facts[member.name] = _content(archive, member, path)
         elif parts[0].isdecimal():
             shards.add(int(parts[0]))
             if len(parts) > 2 and parts[1] == _SEGMENTS:
                 segments.add((int(parts[0]), parts[2].removesuffix(".tar")))
     if _CONFIG not in facts:
         raise _damaged(path, f"it has no {_CONFIG}, so it is no snapshot of a collection")
-    config: Any = json.loads(facts[_CONFIG])
     return SnapshotArchive(
         version=facts.get(_VERSION, b"").decode("utf-8").strip(),
-        shard_number=int((config.get("params") or {}).get("shard_number") or 0),
+        shard_number=_shard_number(facts[_CONFIG], path),
         shard_ids=tuple(sorted(shards)),
         segment_count=len(segments),
     )
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> bytes:
+    """Read a small member; one that only claims to be large (a sparse one) is not read."""
+    if member.size > FACTS_BYTES_MAX:
+        raise _damaged(path, f"its {member.name} has {member.size} bytes")
+    file = archive.extractfile(member)
+    return file.read() if file is not None else b""
+
+
+def _shard_number(config: bytes, path: Path) -> int:
+    try:
+        found: Any = json.loads(config)
+        return int((found.get("params") or {}).get("shard_number") or 0)
+    except (AttributeError, TypeError, OverflowError, RecursionError) as error:
+        raise _damaged(path, f"its {_CONFIG} is none of a collection: {error}") from error
 
 
 def _check_trailer(path: Path, end: int) -> None:

@@ -200,6 +200,8 @@ class QdrantSnapshots:
         Raises:
             IntegrityError: It is not the snapshot that the server spoke of, or no whole archive.
         """
+        if part.is_symlink() or not part.is_file():
+            raise IntegrityError(f"what arrived as the snapshot {facts.name} is no file", "try again")
         sha256 = sha256 or sha256_of(part)
         size = part.stat().st_size
         self._compare(facts, size, sha256)
