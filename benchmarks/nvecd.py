@@ -1,6 +1,7 @@
 """nvecd's face: SAVE, LOAD and VERIFY at scale, commands per second, and what a save does to latency.
 
     python -m benchmarks.nvecd files     500,000 x 384-d vectors, one million events
+    python -m benchmarks.nvecd profile   where the time of SAVE and LOAD goes; profiling itself takes some
     python -m benchmarks.nvecd commands  over a socket, pipelined and not, 1 and 100 connections
     python -m benchmarks.nvecd stall     latency of commands while a snapshot is written
 
@@ -10,6 +11,7 @@ Disk figures beside it: the same number of bytes written with one fsync, and rea
 from __future__ import annotations
 
 import contextlib
+import cProfile
 import os
 import socket
 import subprocess
@@ -148,6 +150,44 @@ def files(directory: Path) -> None:
         forget(path)
         timed("DUMP LOAD, cold, empty server", size, lambda: run(face, "DUMP LOAD big.nvec"))
         timed("DUMP LOAD, warm, over the same", size, lambda: run(face, "DUMP LOAD big.nvec"))
+
+
+STAGES = (
+    "check_file",  # LOAD: the whole file's checksum
+    "result",  # waiting for the thread that reads events and edges
+    "chunks",  # vectors: read, checksum, split
+    "set_rows",
+    "replace",
+    "event_columns",  # SAVE
+    "edge_columns",
+    "_encode_groups",
+    "encode_vectors",
+    "_settle",  # waiting for the thread that writes
+    "sync_file",
+    "rename",
+    "view_counts",
+    "<built-in method zlib.crc32>",
+)
+
+
+def profile(directory: Path) -> None:
+    """Print what the stages of DUMP SAVE and DUMP LOAD took, calls of others included."""
+    with opened(directory) as face:
+        fill(face)
+        _profiled(face, "DUMP SAVE big.nvec")
+    with opened(directory) as face:
+        _profiled(face, "DUMP LOAD big.nvec")
+
+
+def _profiled(face: Face, command: str) -> None:
+    profiler = cProfile.Profile()
+    started = time.perf_counter()
+    profiler.runcall(run, face, command)
+    print(f"{command} under the profiler: {time.perf_counter() - started:.2f} s")
+    profiler.create_stats()
+    for (_, _, name), (_, _, _, cumulative, _) in profiler.stats.items():
+        if name in STAGES and cumulative > 0.02:
+            print(f"  {name:<32} {cumulative:6.2f} s")
 
 
 SERVE = """
@@ -314,7 +354,7 @@ def main() -> None:
     if sys.argv[1:2] == ["latency"]:
         latency(int(sys.argv[2]))
         return
-    parts = {"files": files, "commands": commands, "stall": stall}
+    parts = {"files": files, "profile": profile, "commands": commands, "stall": stall}
     for name in sys.argv[1:] or parts:
         with tempfile.TemporaryDirectory() as directory:
             print(f"== {name}")

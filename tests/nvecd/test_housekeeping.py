@@ -73,6 +73,21 @@ def test_retain_zero_keeps_everything_and_interval_zero_takes_nothing(tmp_path: 
         assert automatic.retain() == []
 
 
+def test_an_automatic_snapshot_that_fails_is_told_to_the_operator(tmp_path: Path) -> None:
+    directory, clock, notes = tmp_path / "s", ManualClock(), list[str]()
+    settings = settings_in(directory, interval_sec=60)
+    with open_face(settings, clock) as face:
+        automatic = AutomaticSnapshots(face.saver, face.dumps.directory, settings, clock, notes.append)
+        directory.chmod(0o777)
+        clock.advance(60)
+        automatic.tick()
+        face.saver.wait()
+        directory.chmod(0o700)
+    told = "an automatic snapshot failed: Storage directory must not be writable by group or others"
+    assert len(notes) == 1
+    assert notes[0].startswith(told)
+
+
 def test_an_automatic_snapshot_waits_for_a_save_that_is_under_way(tmp_path: Path) -> None:
     clock = ManualClock()
     settings = settings_in(tmp_path / "s", interval_sec=10)

@@ -54,13 +54,16 @@ class AutomaticSnapshots:
         stamp = self._clock.now().astimezone().strftime("%Y%m%d_%H%M%S")
         try:
             path = self._directory.resolve(f"auto_{stamp}.{suffix}")
-            self._saver.start(path, when_done=self.retain)
+            self._saver.start(path, when_done=self.retain, when_failed=self._note_failure)
         except ConflictError:
             return False  # another save or a load is under way; the next tick tries again
         except RecollectError as error:
             self._note(f"an automatic snapshot could not be started: {error}")
         self._due_s = now_s + interval_s
         return True
+
+    def _note_failure(self, problem: str) -> None:
+        self._note(f"an automatic snapshot failed: {problem}")
 
     def retain(self) -> list[Path]:
         """Delete automatic snapshots beyond the newest few, with their sidecars; returns those deleted.

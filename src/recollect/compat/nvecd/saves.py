@@ -98,8 +98,16 @@ class Saver:
         with view:
             return self._write(path, view, sequence), view_counts(view)
 
-    def start(self, path: Path, *, when_done: Callable[[], object] | None = None) -> None:
+    def start(
+        self,
+        path: Path,
+        *,
+        when_done: Callable[[], object] | None = None,
+        when_failed: Callable[[str], object] | None = None,
+    ) -> None:
         """Write a snapshot of this moment in the background; writers go on. See `status`.
+
+        `when_done` is called once it is complete, `when_failed` with the reason if it will never be.
 
         Raises:
             ConflictError: Another background save, or a load, is under way.
@@ -111,7 +119,7 @@ class Saver:
                 raise ConflictError("Cannot save snapshot while a snapshot load is in progress")
             view, sequence = self._take_view()
             self._status = SaveStatus(state="in_progress", path=str(path), started_at_s=self._now_s())
-            arguments = (path, view, sequence, when_done)
+            arguments = (path, view, sequence, when_done, when_failed)
             self._thread = threading.Thread(target=self._run, args=arguments, name="nvecd-save", daemon=True)
             self._thread.start()
 
@@ -122,7 +130,12 @@ class Saver:
             thread.join(timeout_s)
 
     def _run(
-        self, path: Path, view: ColumnView, sequence: int, when_done: Callable[[], object] | None
+        self,
+        path: Path,
+        view: ColumnView,
+        sequence: int,
+        when_done: Callable[[], object] | None,
+        when_failed: Callable[[str], object] | None,
     ) -> None:
         started = self._status
         problem = ""
@@ -139,6 +152,8 @@ class Saver:
             self._status = msgspec.structs.replace(
                 started, state=state, ended_at_s=self._now_s(), error=problem
             )
+        if problem and when_failed is not None:
+            when_failed(problem)
         if when_done is not None and not problem:
             when_done()
 
