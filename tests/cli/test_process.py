@@ -46,6 +46,32 @@ def test_help_lists_every_command_without_loading_the_heavy_libraries(tmp_path: 
     )
 
 
+def test_a_backup_of_a_shard_loads_nothing_that_it_does_not_need(tmp_path: Path) -> None:
+    """Other adapters, and pandas, which Arrow would import unasked: most of a second between them."""
+    edge = pytest.importorskip("qdrant_edge")
+    shard, repository = tmp_path / "shard", tmp_path / "repository"
+    shard.mkdir()
+    vectors = edge.EdgeVectorParams(size=2, distance=edge.Distance.Dot)
+    opened = edge.EdgeShard.create(str(shard), edge.EdgeConfig(vectors=vectors))
+    opened.update(edge.UpdateOperation.upsert_points([edge.Point(1, [1.0, 2.0], {"n": 1})]))
+    opened.close()
+    assert call(tmp_path, "init", "-r", str(repository)).returncode == 0
+
+    done = call(tmp_path, "backup", f"edge://{shard}", "-r", str(repository), PYTHONPROFILEIMPORTTIME="1")
+
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert done.returncode == 0
+    assert "recollect.engines.edge.source" in loaded
+    assert not loaded & {
+        "pandas._libs",  # its own name stands there even when it is not found
+        "grpc",
+        "recollect.database",
+        "recollect.engines.qdrant.source",
+        "recollect.executors",
+        "distributed",
+    }
+
+
 def test_exit_codes_reach_the_shell(tmp_path: Path) -> None:
     assert call(tmp_path, "snapshots", "-r", str(tmp_path / "none")).returncode == 10
     assert call(tmp_path, "snapshots").returncode == 2

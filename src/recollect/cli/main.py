@@ -15,8 +15,10 @@ import threading
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -81,6 +83,8 @@ Snapshots are selected by id, the beginning of an id, name, `latest`, or `latest
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code (docs/reference/errors.md)."""
+    if arguments is None:  # this process is ours, from its first word to its exit code
+        sys.meta_path.insert(0, _WithoutPandas())
     words = _command_first(list(sys.argv[1:] if arguments is None else arguments)) or ["--help"]
     _replace_closed_streams()
     _show_what_cannot_be_encoded()
@@ -104,6 +108,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_BUG
     except Exception as error:  # noqa: BLE001 -- the last frame: whatever arrives here is a bug
         return _crashed(error, words)
+
+
+class _WithoutPandas(MetaPathFinder):
+    """Lets Arrow find that pandas is not installed.
+
+    It imports pandas, if it can, at the first array that is made of NumPy's: 0.3 s of a backup that takes
+    one second, for types that never occur here.
+    """
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,  # noqa: ARG002 -- the form of a finder
+        target: ModuleType | None = None,  # noqa: ARG002 -- as above
+    ) -> ModuleSpec | None:
+        """Find nothing but pandas, and that not."""
+        if fullname == "pandas":
+            raise ModuleNotFoundError("Recollect does without pandas", name=fullname)
+        return None
 
 
 def _command_first(words: list[str]) -> list[str]:
