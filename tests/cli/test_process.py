@@ -57,7 +57,19 @@ def test_a_backup_of_a_shard_loads_nothing_that_it_does_not_need(tmp_path: Path)
     opened.close()
     assert call(tmp_path, "init", "-r", str(repository)).returncode == 0
 
-    done = call(tmp_path, "backup", f"edge://{shard}", "-r", str(repository), PYTHONPROFILEIMPORTTIME="1")
+    words = [
+        "backup",
+        f"edge://{shard}",
+        "-r",
+        str(repository),
+        "--tag",
+        "a",
+        "--tag",
+        "b",
+        "--name",
+        "first",
+    ]
+    done = call(tmp_path, *words, PYTHONPROFILEIMPORTTIME="1")
 
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert done.returncode == 0
@@ -69,6 +81,7 @@ def test_a_backup_of_a_shard_loads_nothing_that_it_does_not_need(tmp_path: Path)
         "recollect.engines.qdrant.source",
         "recollect.executors",
         "distributed",
+        "pydantic",
     }
 
 

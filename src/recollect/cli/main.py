@@ -25,6 +25,7 @@ import typer
 
 from recollect import __version__
 from recollect.cli import advice
+from recollect.cli.plain_text import PlainTextCommand, PlainTextGroup
 from recollect.errors import EXIT_BUG, CancelledError, RecollectError, RequestError, UnavailableError
 
 
@@ -176,6 +177,7 @@ def _flush() -> None:
 def build_app(called: Collection[str]) -> typer.Typer:
     """Return the application; of its commands only those `called` are loaded, the others are names."""
     app = typer.Typer(
+        cls=PlainTextGroup,
         help=OVERVIEW,
         rich_markup_mode=None,
         add_completion=False,
@@ -186,9 +188,10 @@ def build_app(called: Collection[str]) -> typer.Typer:
     for name, entry in COMMANDS.items():
         function = _load(name) if name in called or entry.alias in called else _not_loaded
         shown = entry.help + (f" (also: {entry.alias})" if entry.alias else "")
-        app.command(name, short_help=shown, help=function.__doc__)(function)
+        form = PlainTextCommand
+        app.command(name, cls=form, short_help=shown, help=function.__doc__)(function)
         if entry.alias:
-            app.command(entry.alias, help=function.__doc__, hidden=True)(function)
+            app.command(entry.alias, cls=form, help=function.__doc__, hidden=True)(function)
     return app
 
 
