@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 
+from recollect.clock import ManualClock
 from recollect.engines.base import Capabilities
 from recollect.engines.memory import MemoryEngine, MemoryView
 from recollect.errors import IntegrityError, NotFoundError, UnavailableError
@@ -40,6 +42,26 @@ def test_a_snapshot_is_the_only_thing_that_a_backup_of_unchanged_records_adds(wi
     assert report.stored_bytes == wide.store.size(added.pop())
     assert report.snapshot.collections[0].changes.total == 0
     wide.assert_sound()
+
+
+def test_a_snapshot_from_a_clock_that_was_ahead_is_pointed_out(wide: Driver) -> None:
+    behind = Driver(
+        wide.store, engine=wide.engine, clock=ManualClock(wide.clock.now() - timedelta(days=1)), seed=5
+    )
+    ahead = wide.catalog().find("latest")
+    notes: list[Event] = []
+
+    backup.run(
+        wide.engine,
+        behind.open(),
+        options=BackupOptions(),
+        clock=behind.clock,
+        random_bytes=behind.random_bytes,
+        on_event=notes.append,
+    )
+
+    assert wide.catalog().find("latest").id == ahead.id
+    assert [ahead.id in note.message for note in notes if isinstance(note, Note)] == [True]
 
 
 def test_payload_updates_store_their_payloads_and_no_vector(wide: Driver, wide_row: WideRow) -> None:

@@ -117,6 +117,7 @@ def run(
         repository.store, purpose=purpose, clock=clock, random_bytes=random_bytes, wait_s=wait_s
     ) as lease:
         history = _History(catalog, engine.url, options, created_at)
+        history.warn_of_the_future(created_at, on_event)
         with source.hold() as view, ThreadPoolExecutor(SEAL_WORKERS) as executor:
             names = _names(view, options.collections, engine.url)
             job = _Job(view, source.capabilities, repository, executor, options, on_event=on_event)
@@ -172,6 +173,7 @@ class _History:
 
     def __init__(self, catalog: Catalog, source: str, options: BackupOptions, now: datetime) -> None:
         everything = catalog.list() if options.compare != "nothing" or options.files is not None else []
+        self._newest = everything[-1] if everything else None
         # A backup's lease keeps all that is listed now from being deleted while it lasts.
         self.object_digests = frozenset(
             reference.digest
@@ -186,6 +188,17 @@ class _History:
         )
         self._snapshots = of_source if options.compare != "nothing" else []
         self.parent_id = self._snapshots[0].id if self._snapshots else None
+
+    def warn_of_the_future(self, now: datetime, on_event: OnEvent) -> None:
+        """Tell of a clock that was wrong: the new snapshot will not be the latest, and nobody would notice."""
+        newest = self._newest
+        if newest is not None and newest.created_at > now:
+            message = (
+                f"snapshot {newest.id} is dated {newest.created_at:%Y-%m-%d %H:%M}, but it is "
+                f"{now:%Y-%m-%d %H:%M} UTC here: `latest` goes on to mean that one; "
+                "set the clock right, or forget that snapshot"
+            )
+            on_event(Note(message=message))
 
     def entry(self, name: str) -> CollectionEntry | None:
         """Return the newest known state of a collection, or None."""
