@@ -6,7 +6,9 @@ import re
 import shlex
 from collections.abc import Sequence
 
-_ON_REPOSITORY = "backup|diff|forget|ls|prune|show|snapshots|stats|tag|unlock|verify"
+from recollect.errors import UnavailableError
+
+_ON_REPOSITORY = "backup|copy|diff|drill|export|forget|ls|prune|search|show|snapshots|stats|tag|unlock|verify"
 _COMMAND = re.compile(rf"`recollect (?:{_ON_REPOSITORY})(?: [^`]*)?`")
 
 
@@ -19,6 +21,14 @@ def with_repository(next_step: str, words: Sequence[str]) -> str:
     return _COMMAND.sub(
         lambda found: found[0] if " -r " in found[0] or "--help" in found[0] else found[0][:-1] + flag,
         next_step,
+    )
+
+
+def unwritable_output(error: OSError) -> UnavailableError:
+    """Return the error that reports a standard output that takes nothing, for example a full disk."""
+    return UnavailableError(
+        f"standard output cannot be written: {error.strerror}",
+        "what the command did before is done; see `recollect snapshots`",
     )
 
 

@@ -26,7 +26,7 @@ import typer
 from recollect import __version__
 from recollect.cli import advice
 from recollect.cli.plain_text import PlainTextCommand, PlainTextGroup
-from recollect.errors import EXIT_BUG, CancelledError, RecollectError, RequestError, UnavailableError
+from recollect.errors import EXIT_BUG, CancelledError, RecollectError, RequestError
 
 
 class Entry(NamedTuple):
@@ -168,10 +168,7 @@ def _flush() -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise UnavailableError(
-            f"standard output cannot be written: {error.strerror}",
-            "what the command did before is done; see `recollect snapshots`",
-        ) from error
+        raise advice.unwritable_output(error) from error
 
 
 def build_app(called: Collection[str]) -> typer.Typer:

@@ -14,9 +14,10 @@ from typing import Any, Literal, TextIO
 
 import msgspec
 
+from recollect.cli.advice import unwritable_output
 from recollect.cli.text import count_text, printable, seconds_text, size_text, table_text
 from recollect.clock import Clock
-from recollect.errors import RecollectError, UnavailableError
+from recollect.errors import RecollectError
 from recollect.settings import wants_plain_text
 from recollect.values.event import Event, Note, Progress
 from recollect.values.url import without_secrets
@@ -150,10 +151,7 @@ def _print(text: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise UnavailableError(
-            f"standard output cannot be written: {error.strerror}",
-            "what the command did before is done; see `recollect snapshots`",
-        ) from error
+        raise unwritable_output(error) from error
 
 
 def emphasized(text: str, stream: TextIO) -> str:

@@ -190,7 +190,7 @@ class _History:
         self.parent_id = self._snapshots[0].id if self._snapshots else None
 
     def warn_of_the_future(self, now: datetime, on_event: OnEvent) -> None:
-        """Tell of a clock that was wrong: the new snapshot will not be the latest, and nobody would notice."""
+        """Tell of a clock that was wrong: the new snapshot will not be the latest; nobody would notice."""
         newest = self._newest
         if newest is not None and newest.created_at > now:
             message = (

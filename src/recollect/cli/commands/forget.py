@@ -8,12 +8,12 @@ import typer
 
 from recollect.catalog.catalog import Catalog
 from recollect.catalog.tags import check_tag
-from recollect.cli.commands.prune import sweep_facts, tell_sweep
+from recollect.cli.commands.prune import sweep
 from recollect.cli.options import DryRunOption, read_count
 from recollect.cli.session import Session
 from recollect.cli.text import SHORT_ID_LENGTH, count_text, time_text
 from recollect.errors import RequestError
-from recollect.operations import forget, prune
+from recollect.operations import forget
 from recollect.policy.duration import Duration, parse_duration
 from recollect.policy.retention import RetentionRules
 from recollect.repository.repository import Repository
@@ -105,7 +105,7 @@ def run(
         "forgotten": forgotten,
     }
     if prune:
-        facts["prune"] = _prune(session, repository, forgotten, dry_run=dry_run)
+        facts["prune"] = sweep(session, repository, forgotten, dry_run=dry_run)
     session.output.summary(facts)
 
 
@@ -166,21 +166,3 @@ def _closing(count: int, *, dry_run: bool, prune: bool) -> str:
         return f"{what} would be forgotten; nothing was changed (--dry-run)"
     advice = "; `recollect prune` frees their space" if count and not prune else ""
     return f"{what} forgotten{advice}"
-
-
-def _prune(
-    session: Session, repository: Repository, forgotten: list[str], *, dry_run: bool
-) -> dict[str, Any]:
-    plan = prune.plan(repository, without=forgotten)  # of a dry run they are there still
-    report = None
-    if not dry_run:
-        report = prune.apply(
-            plan,
-            repository,
-            clock=session.context.clock,
-            random_bytes=session.context.random_bytes,
-            on_event=session.output.on_event,
-            wait_s=session.wait_s,
-        )
-    tell_sweep(session, plan, report)
-    return sweep_facts(plan, report)

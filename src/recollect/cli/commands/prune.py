@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from recollect.cli.options import DryRunOption
@@ -9,6 +10,7 @@ from recollect.cli.session import Session
 from recollect.cli.text import count_text, size_text
 from recollect.operations import prune
 from recollect.repository.garbage import GarbagePlan, SweepReport
+from recollect.repository.repository import Repository
 
 STOPPED = "what snapshots need was not touched; run the same command again to go on"
 
@@ -16,10 +18,16 @@ STOPPED = "what snapshots need was not touched; run the same command again to go
 def run(session: Session, *, dry_run: DryRunOption = False) -> None:
     """Delete objects that no snapshot needs, and what dead processes left behind.
 
-    Safe beside running backups: it waits for them, and takes nothing that they have begun to rely on.
+    Safe beside running backups and restores: it waits for them, and takes nothing that they rely on.
     """
-    repository = session.repository()
-    plan = prune.plan(repository)
+    session.output.summary(sweep(session, session.repository(), dry_run=dry_run))
+
+
+def sweep(
+    session: Session, repository: Repository, forgotten: Sequence[str] = (), *, dry_run: bool
+) -> dict[str, Any]:
+    """Carry a prune out, or plan it, tell of it, and return its facts; `forgotten` are as good as gone."""
+    plan = prune.plan(repository, without=forgotten)  # of a dry run they are there still
     report = None
     if not dry_run:
         report = prune.apply(
@@ -30,12 +38,11 @@ def run(session: Session, *, dry_run: DryRunOption = False) -> None:
             on_event=session.output.on_event,
             wait_s=session.wait_s,
         )
-    tell_sweep(session, plan, report)
-    session.output.summary(sweep_facts(plan, report))
+    _tell(session, plan, report)
+    return _facts(plan, report)
 
 
-def tell_sweep(session: Session, plan: GarbagePlan, report: SweepReport | None) -> None:
-    """Print what a sweep did, or would do when there is no report."""
+def _tell(session: Session, plan: GarbagePlan, report: SweepReport | None) -> None:
     unneeded = f"{count_text(len(plan.garbage), 'object')} ({size_text(plan.garbage_bytes)})"
     if report is None:
         for key, byte_size in plan.garbage:
@@ -53,8 +60,7 @@ def tell_sweep(session: Session, plan: GarbagePlan, report: SweepReport | None) 
     )
 
 
-def sweep_facts(plan: GarbagePlan, report: SweepReport | None) -> dict[str, Any]:
-    """Return the same for programs."""
+def _facts(plan: GarbagePlan, report: SweepReport | None) -> dict[str, Any]:
     return {
         "is_dry_run": report is None,
         "object_count": plan.object_count,
