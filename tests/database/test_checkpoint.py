@@ -410,6 +410,45 @@ def test_a_damaged_checkpoint_that_no_log_replaces_is_named(tmp_path: Path) -> N
     assert run_recovery(source, RecoveryTarget(commit_ts=1), tmp_path / "new").commit_ts == 1
 
 
+def test_the_log_alone_will_do_if_the_checkpoints_cannot_be_opened(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "db"
+    with Database.open(path, options=MANUAL) as db:
+        for number in range(30):
+            db.state.set("ns", "a", "k", number)
+        db.checkpoint()
+        before = content(db)
+    (path / "checkpoints" / "recollect.json").unlink()
+
+    with Database.open(path, options=MANUAL) as db:
+        assert content(db) == before
+        assert db.state.set("ns", "a", "k", "on") == 31
+    assert "replaying the whole log instead" in caplog.text
+    source = data_directory_source(DiskFiles(), path)
+    assert run_recovery(source, RecoveryTarget(), tmp_path / "new").commit_ts == 31
+
+    first = min((path / "log").iterdir())
+    first.unlink()
+    with pytest.raises(IntegrityError, match=r"recollect\.json is missing"):
+        Database.open(path, options=MANUAL)
+
+
+@pytest.mark.parametrize("damaged", ["objects", "snapshots"])
+def test_a_database_whose_only_copy_is_damaged_does_not_open_empty(tmp_path: Path, damaged: str) -> None:
+    with Database.open(tmp_path / "db", options=MANUAL) as db:
+        db.state.set("ns", "a", "k", 1)
+    source = data_directory_source(DiskFiles(), tmp_path / "db")
+    made = run_recovery(source, RecoveryTarget(), tmp_path / "new")  # one checkpoint, and no log yet
+    for path in (made.path / "checkpoints" / damaged).rglob("*"):
+        if path.is_file():
+            path.write_bytes(bytes(path.stat().st_size))
+
+    for is_read_only in (True, False):
+        with pytest.raises(IntegrityError, match="and the log holds nothing"):
+            Database.open(made.path, read_only=is_read_only)
+
+
 def test_a_closed_database_takes_no_checkpoint(tmp_path: Path) -> None:
     db = Database.open(tmp_path / "db", options=MANUAL)
     db.state.set("ns", "a", "k", 1)

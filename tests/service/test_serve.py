@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from recollect.clock import ManualClock, SystemClock
-from recollect.database import Database
+from recollect.database import CheckpointOptions, Database, DatabaseOptions, LogOptions
+from recollect.database.archive import Archiver
 from recollect.errors import NotFoundError, RecollectError, RequestError
 from recollect.repository.repository import Repository, create_repository
 from recollect.service.daemon import Daemon
@@ -169,37 +170,64 @@ def test_what_fails_at_the_end_does_not_keep_the_rest_from_being_done(tmp_path: 
 def test_archiving_goes_on_after_a_failure_of_any_kind(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    clock = ManualClock()
-    store = BrokenOnce()
-    repository = create_repository(store, now=clock.now(), random_bytes=os.urandom)
+    store = Watched(fails_at=1)
+    repository = create_repository(store, now=ManualClock().now(), random_bytes=os.urandom)
     server = daemon(
         options(LOCAL, LOCAL_NVECD, "archive.repository=x", "archive.interval_s=0.01", data=str(tmp_path)),
         repository,
     )
-    store.is_broken = True
     server.start()
     assert server.database is not None
     server.database.state.set("default", "a", "k", 1)
 
-    assert store.mended.wait(30)  # set by the pass after the one that failed
+    assert store.was_listed_often.wait(30)  # so there were passes after the one that failed
     server.stop()
     assert "archive failed and is tried again" in caplog.text
 
 
-class BrokenOnce(MemoryStore):
-    """A store whose listing fails once by something that nobody foresaw."""
+def test_a_gap_of_the_archive_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = Watched()
+    repository = create_repository(store, now=ManualClock().now(), random_bytes=os.urandom)
+    short = DatabaseOptions(
+        log=LogOptions(segment_bytes_max=300),
+        checkpoints=CheckpointOptions(commit_interval=0, log_window_s=0.0, keep_last=1),
+    )
+    with Database.open(tmp_path, fsync="off", options=short) as db:
+        archiver = Archiver(tmp_path, repository, clock=SystemClock(), random_bytes=os.urandom)
+        db.state.set("n", "a", "k", 0)
+        archiver.run_once()
+        for number in range(30):
+            db.state.set("n", "a", "k", number)
+        db.checkpoint()
+        assert archiver.run_once().gaps
+    server = daemon(
+        options(LOCAL, LOCAL_NVECD, "archive.repository=x", "archive.interval_s=0.01", data=str(tmp_path)),
+        repository,
+    )
+    store.was_listed_often.clear()
+    server.start()
+    assert store.was_listed_often.wait(30)
+    server.stop()
 
-    def __init__(self) -> None:
+    assert caplog.text.count("The archive lacks commits") == 1
+
+
+class Watched(MemoryStore):
+    """Tells when the journal was listed some times; one listing fails by what nobody foresaw."""
+
+    def __init__(self, fails_at: int = 0) -> None:
         super().__init__()
-        self.is_broken = False
-        self.mended = threading.Event()
+        self._fails_at = fails_at
+        self._count = 0
+        self.was_listed_often = threading.Event()
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
-        if self.is_broken and prefix.startswith("journal"):
-            self.is_broken = False
-            raise ZeroDivisionError
-        if prefix.startswith("journal") and not self.mended.is_set():
-            self.mended.set()
+        if prefix.startswith("journal"):
+            self._count += 1
+            if self._count == self._fails_at:
+                raise ZeroDivisionError
+            if self._count % 8 == 0:
+                self.was_listed_often.set()
         return super().list(prefix)
 
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recollect.clock import SystemClock
 from recollect.compat.statehouse.json_snapshot import (
     drop_old_snapshots,
     import_snapshot,
@@ -197,6 +198,26 @@ def test_a_snapshot_of_the_documented_shape_is_read(tmp_path: Path) -> None:
         read_snapshot(path)
     with pytest.raises(NotFoundError):
         read_snapshot(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("commit_ts", "entry"),
+    [
+        ("-1", ""),
+        (str(2**64), ""),
+        ("9", '"n:a:k": {"value": 1, "version": 0, "commit_ts": 1}'),
+        ("9", f'"n:a:k": {{"value": 1, "version": {2**70}, "commit_ts": 1}}'),
+        ("9", '"n:a:k": {"value": 1, "version": 1, "commit_ts": -1}'),
+        ("9", f'"n:a:k": {{"version": 1, "commit_ts": 1, "value": {"[" * 100_000}1{"]" * 100_000}}}'),
+        ("9", '"nak": {"value": 1, "version": 1, "commit_ts": 1}'),
+    ],
+)
+def test_a_snapshot_that_makes_no_sense_is_refused(tmp_path: Path, commit_ts: str, entry: str) -> None:
+    path = tmp_path / "snapshot-9.json"
+    path.write_text(f'{{"version": 1, "created_at": 1, "commit_ts": {commit_ts}, "state": {{{entry}}}}}')
+    with pytest.raises(IntegrityError):
+        import_snapshot(path, tmp_path / "new", clock=SystemClock(), random_bytes=os.urandom)
+    assert not (tmp_path / "new").exists()
 
 
 def test_only_old_json_snapshots_are_dropped(tmp_path: Path) -> None:

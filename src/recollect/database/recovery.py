@@ -7,6 +7,7 @@ again, elsewhere, as often as wanted.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -37,6 +38,8 @@ from recollect.repository.repository import create_repository, open_repository
 from recollect.storage.base import ObjectStore
 from recollect.storage.local import LocalStore
 from recollect.values.ulid import RandomBytes
+
+_LOG = logging.getLogger("recollect.database")
 
 
 class RecoveryTarget(NamedTuple):
@@ -108,6 +111,9 @@ def recovery_window(source: RecoverySource) -> list[Reach]:
         repository = open_repository(source.checkpoints)
     except RepositoryNotFoundError:
         pass
+    except IntegrityError as error:
+        # The log alone may reach far enough; if it does not, the window says so.
+        _LOG.warning("Snapshots cannot be read and are passed over: %s", error)
     else:
         for snapshot in checkpoints_newest_first(repository, database_id=source.database_id):
             bases[checkpoint_commit(snapshot)] = commit_time(checkpoint_time_us(snapshot))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from typing import NamedTuple
 
+from recollect.catalog.catalog import Catalog
 from recollect.database.checkpoint.load import checkpoint_commit, checkpoints_newest_first, load_checkpoint
 from recollect.database.log.directory import LogDirectory, LogEnd
 from recollect.database.log.segment import Commit
@@ -39,7 +40,7 @@ def start(
     Raises:
         IntegrityError: The log is damaged, or lacks commits that no readable checkpoint holds.
     """
-    tables, checkpoint = _newest_tables(checkpoints, last_ts, database_id)
+    tables, checkpoint = _newest_tables(log, checkpoints, last_ts, database_id)
     replayed = 0
 
     def apply(commit: Commit) -> None:
@@ -55,11 +56,16 @@ def start(
 
 
 def _newest_tables(
-    checkpoints: ObjectStore, last_ts: int | None, database_id: str
+    log: LogDirectory, checkpoints: ObjectStore, last_ts: int | None, database_id: str
 ) -> tuple[Tables, Snapshot | None]:
     try:
         repository = open_repository(checkpoints)
     except RepositoryNotFoundError:
+        return Tables(), None
+    except IntegrityError as error:
+        if not _begins_whole(log):
+            raise
+        _LOG.warning("Snapshots cannot be read; replaying the whole log instead: %s", error)
         return Tables(), None
     for snapshot in checkpoints_newest_first(repository, last_ts, database_id):
         _LOG.info("Loading snapshot: snapshot-%d.json", checkpoint_commit(snapshot))
@@ -71,4 +77,15 @@ def _newest_tables(
                 checkpoint_commit(snapshot),
                 error,
             )
+    if last_ts is None and not log.first_commits() and Catalog(repository).ids():
+        # Without this, a database whose only copy is a damaged checkpoint would open as an empty one.
+        raise IntegrityError(
+            f"no checkpoint in {checkpoints.url} can be read, and the log holds nothing: what was stored "
+            "cannot be told",
+            "see what is damaged with recollect verify --read-data -r that directory; restore it from a copy",
+        )
     return Tables(), None
+
+
+def _begins_whole(log: LogDirectory) -> bool:
+    return log.first_commits()[:1] == [1]

@@ -22,6 +22,7 @@ from recollect.database import Database
 from recollect.database.archive import Archiver
 from recollect.database.tables import FrozenTables
 from recollect.errors import RecollectError
+from recollect.journal.stream import Gap
 from recollect.repository.repository import Repository
 from recollect.service.counters import CounterLog
 from recollect.service.nvecd_face import face_settings
@@ -58,6 +59,7 @@ class Daemon:
         self._archiver: Archiver | None = None
         self._faces: list[StatehouseServer] = []
         self._counters: CounterLog | None = None
+        self._told_gaps: set[Gap] = set()
         self.database: Database | None = None
         self.statehouse: StatehouseServer | None = None
         self.nvecd: Instance | None = None
@@ -171,7 +173,9 @@ class Daemon:
     def _archive(self) -> None:
         assert self._archiver is not None, "started"
         for gap in self._archiver.run_once().gaps:
-            _LOG.warning("The archive lacks commits %d to %d", gap.first, gap.last)
+            if gap not in self._told_gaps:
+                self._told_gaps.add(gap)
+                _LOG.warning("The archive lacks commits %d to %d", gap.first, gap.last)
 
     def _write_json(self, frozen: FrozenTables, snapshot: Snapshot) -> None:
         """Write Statehouse's JSON snapshot after an automatic checkpoint; a named one is not automatic."""

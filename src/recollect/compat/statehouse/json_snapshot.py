@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -37,12 +37,16 @@ _STEP = 512  # keys between two pauses
 _NAME = re.compile(r"snapshot-([0-9]+)\.json")
 
 
+_Commit = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+_Version = Annotated[int, msgspec.Meta(ge=1, le=2**62)]
+
+
 class StateValue(msgspec.Struct, frozen=True, kw_only=True):
     """One key of the documented shape."""
 
     value: msgspec.Raw
-    version: int
-    commit_ts: int
+    version: _Version
+    commit_ts: _Commit
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -51,8 +55,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     namespace: str
     agent_id: str
     key: str
-    version: int
-    commit_ts: int
+    version: _Version
+    commit_ts: _Commit
     deleted: bool = False
     value: msgspec.Raw = _NO_VALUE
 
@@ -68,7 +72,7 @@ class JsonSnapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     version: int
     created_at: int
-    commit_ts: int
+    commit_ts: _Commit
     state: dict[str, StateValue]
     recollect: Extension | None = None
 
@@ -164,7 +168,7 @@ def read_snapshot(path: Path) -> tuple[int, list[ImportedKey]]:
                 f"Snapshot version mismatch: expected {VERSION}, got {version} in {path}"
             )
         snapshot = msgspec.json.decode(data, type=JsonSnapshot)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise IntegrityError(f"{path} is not a JSON snapshot: {error}") from error
     return snapshot.commit_ts, sorted(_keys(snapshot, path), key=lambda key: key.commit_ts)
 
