@@ -14,7 +14,7 @@ EDGES = [("c", "a", 1.0), ("c", "b", 2.0), ("a", "c", 1.0), ("b", "c", 2.0)]
 def loaded(edges: list[tuple[str, str, float]]) -> CooccurrenceIndex:
     index = CooccurrenceIndex()
     index.load(
-        NAMES,
+        index.numbers(NAMES),
         np.array([NAMES.index(edge[0]) for edge in edges], dtype=np.uint32),
         np.array([NAMES.index(edge[1]) for edge in edges], dtype=np.uint32),
         np.array([edge[2] for edge in edges], dtype=np.float32),

@@ -207,6 +207,12 @@ def test_limits(tmp_path: Path) -> None:
         assert [ask(server, "GET", "/health")[0] for _ in range(2)] == [200, 429]
 
 
+def test_a_body_nested_without_end_is_refused(tmp_path: Path) -> None:
+    with serve(http_settings(tmp_path / "s")) as (server, _):
+        assert ask(server, "POST", "/vecset", b"[" * 100_000) == (400, {"error": "Invalid JSON body"})
+        assert ask(server, "GET", "/health")[0] == 200
+
+
 def test_a_content_length_of_many_digits_is_too_large(tmp_path: Path) -> None:
     with serve(http_settings(tmp_path / "s")) as (server, _):
         status, answer = ask(server, "POST", "/sim", None, {"Content-Length": "9" * 5000})

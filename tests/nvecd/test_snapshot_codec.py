@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recollect.compat.nvecd.snapshot.ahead import PIECE_BYTES, read_ahead
 from recollect.compat.nvecd.snapshot.checksum import combine_all, crc32
 from recollect.compat.nvecd.snapshot.content import (
     EVENT_ROW,
@@ -262,3 +263,39 @@ def test_a_store_above_the_limit_is_not_read(golden: Path) -> None:
 @given(parts=st.lists(st.binary(max_size=50), max_size=6))
 def test_checksums_of_parts_join_to_that_of_the_whole(parts: list[bytes]) -> None:
     assert combine_all((crc32(part), len(part)) for part in parts) == zlib.crc32(b"".join(parts))
+
+
+@pytest.mark.parametrize("size", [0, 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES - 7])
+def test_a_file_read_ahead_is_the_file(size: int, tmp_path: Path) -> None:
+    data = np.random.default_rng(size).bytes(size + 10)
+    (tmp_path / "file").write_bytes(data)
+    noted: list[bytes] = []
+    descriptor = os.open(tmp_path / "file", os.O_RDONLY)
+
+    pieces = [
+        bytes(piece) for piece in read_ahead(descriptor, 5, size, lambda piece: noted.append(bytes(piece)))
+    ]
+    behind = [bytes(piece) for piece in read_ahead(descriptor, 5, size + 100)]
+    os.close(descriptor)
+
+    assert b"".join(pieces) == data[5 : 5 + size] == b"".join(noted)
+    assert all(len(piece) == PIECE_BYTES for piece in pieces[:-1])
+    assert b"".join(behind) == data[5:]
+
+
+def test_vectors_with_long_ids_and_rows_longer_than_a_piece_are_read(scratch: Path) -> None:
+    ids = ["a" * 9_000_000, "b", "c" * 5_000_000, *(f"d{number}" for number in range(100))]
+    rows = np.arange(2 * len(ids), dtype="<f4").reshape(len(ids), 2)
+    content = SnapshotContent(
+        timestamp=1,
+        config=SnapshotConfig(),
+        events=EventColumns([], [], *(np.zeros(0, kind) for kind in ("<i8", "<u4", EVENT_ROW))),
+        edges=EdgeColumns([], *(np.zeros(0, kind) for kind in ("<u4", "<i8", "<u4", "<f4"))),
+        vectors=VectorColumns(2, ids, rows),
+        metadata=None,
+    )
+
+    found = decode(encode(content, scratch), scratch)
+
+    assert found.vectors.ids == ids
+    assert np.array_equal(found.vectors.rows, rows)

@@ -80,6 +80,15 @@ class CooccurrenceIndex:
             self._adjacent.append({})
         return found
 
+    def numbers(self, names: Sequence[str]) -> npt.NDArray[np.uint32]:
+        """Return the number of each of different items; new names get new ones. Shapes: (n,)."""
+        if self.names:
+            return np.array([self.number(name) for name in names], dtype=np.uint32)
+        self.names.extend(names)
+        self._numbers.update(zip(names, range(len(names)), strict=True))
+        self._adjacent.extend({} for _ in names)
+        return np.arange(len(names), dtype=np.uint32)
+
     def neighbor_count(self, name: str) -> int:
         """Return how many edges leave an item."""
         found = self._numbers.get(name)
@@ -154,13 +163,12 @@ class CooccurrenceIndex:
 
     def load(
         self,
-        names: Sequence[str],
+        numbers: npt.NDArray[np.uint32],
         sources: npt.NDArray[np.uint32],
         targets: npt.NDArray[np.uint32],
         weights: npt.NDArray[np.float32],
     ) -> None:
-        """Set edges of which none exists yet; the columns speak of `names` by index."""
-        numbers = np.array([self.number(name) for name in names], dtype=np.uint32)
+        """Set edges of which none exists yet; the columns speak of items by their index in `numbers`."""
         if len(self._weights):
             pairs = zip(numbers[sources].tolist(), numbers[targets].tolist(), weights.tolist(), strict=True)
             for source, target, weight in pairs:

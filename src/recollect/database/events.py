@@ -188,17 +188,22 @@ class EventTable:
         gone = dict.fromkeys(self._rings)
         self.index.clear()
         self._rings, self._recent_adds, self._last_scores = {}, OrderedDict(), OrderedDict()
-        numbers = np.array([self.index.number(name) for name in content.names], dtype=np.uint32)
+        numbers = self.index.numbers(content.names)
         rows = np.frombuffer(b"".join(content.rings), dtype=_ROW).copy()
         rows["item"] = numbers[rows["item"]] if len(rows) else 0
         packed = rows.tobytes()
         ends = np.cumsum([len(ring) for ring in content.rings], dtype=np.int64).tolist()
-        bounds = zip(content.contexts, [0, *ends], ends, strict=False)
-        for ordinal, (context, start, end) in enumerate(bounds):
-            self._rings[context] = _ORDINAL.pack(ordinal) + packed[start:end]
+        ordinals = np.arange(len(ends), dtype="<u8").tobytes()
+        step = _ORDINAL.size
+        self._rings = {
+            context: ordinals[place : place + step] + packed[start:end]
+            for context, place, start, end in zip(
+                content.contexts, range(0, len(ordinals), step), [0, *ends], ends, strict=False
+            )
+        }
         self._remember_rows(content.contexts, rows, ends)
         self.index.load(
-            content.names,
+            numbers,
             np.frombuffer(content.sources, dtype="<u4"),
             np.frombuffer(content.targets, dtype="<u4"),
             np.frombuffer(content.weights, dtype="<f4"),
@@ -224,7 +229,7 @@ class EventTable:
         names = list(dict.fromkeys(name for edge in edges for name in edge[:2]))
         places = {name: place for place, name in enumerate(names)}
         self.index.load(
-            names,
+            self.index.numbers(names),
             np.array([places[edge[0]] for edge in edges], dtype=np.uint32),
             np.array([places[edge[1]] for edge in edges], dtype=np.uint32),
             np.array([edge[2] for edge in edges], dtype=np.float32),

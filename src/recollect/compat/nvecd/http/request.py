@@ -23,7 +23,7 @@ def parse_body(data: bytes) -> dict[str, Any]:
     """Decode a JSON object."""
     try:
         body = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestError("Invalid JSON body") from error
     if not isinstance(body, dict):
         raise RequestError("Invalid JSON body")

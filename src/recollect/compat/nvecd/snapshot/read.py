@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from recollect.compat.nvecd.snapshot import decode
+from recollect.compat.nvecd.snapshot.ahead import read_ahead
 from recollect.compat.nvecd.snapshot.checksum import crc32
 from recollect.compat.nvecd.snapshot.content import SnapshotConfig, SnapshotContent, VectorColumns
 from recollect.compat.nvecd.snapshot.decode import fail
@@ -44,7 +45,6 @@ from recollect.errors import FormatVersionError
 from recollect.storage.files import storage_error
 
 Fault: TypeAlias = Literal["header", "version", "size", "checksum"]
-_READ_BYTES = 4 << 20
 _RESERVED_BYTES_MAX = 4096
 _NAME_BYTES_MAX = 256
 
@@ -138,18 +138,12 @@ def check_file(descriptor: int, limits: SnapshotLimits = FORMAT_LIMITS) -> Heade
 
 def file_checksum(descriptor: int, size: int) -> int:
     """Return the CRC-32 of a file with its own checksum field zero."""
-    buffer = bytearray(min(_READ_BYTES, max(size, CHECKSUM_OFFSET + U32.size)))
-    view, offset, total = memoryview(buffer), 0, 0
-    while offset < size:
-        count = _read_into(descriptor, view[: size - offset], offset)
-        if not count:
-            break  # it shrank meanwhile; the checksum tells
-        if offset == 0:
-            if count < min(size, CHECKSUM_OFFSET + U32.size):
-                count = _read_into(descriptor, view, 0)
-            buffer[CHECKSUM_OFFSET : CHECKSUM_OFFSET + U32.size] = bytes(U32.size)
-        total = crc32(view[:count], total)
-        offset += count
+    total = offset = 0
+    for piece in read_ahead(descriptor, 0, size):  # it ends early if the file shrank; the checksum tells
+        if offset == 0 and len(piece) >= CHECKSUM_OFFSET + U32.size:
+            piece[CHECKSUM_OFFSET : CHECKSUM_OFFSET + U32.size] = bytes(U32.size)
+        total = crc32(piece, total)
+        offset += len(piece)
     return total
 
 
@@ -331,10 +325,3 @@ def _read(descriptor: int, offset: int, size: int) -> bytes:
         offset += len(part)
         size -= len(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def _read_into(descriptor: int, view: memoryview, offset: int) -> int:
-    try:
-        return os.preadv(descriptor, [view], offset)
-    except OSError as error:
-        raise storage_error(error, "cannot read the snapshot file") from error

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from recollect.compat.nvecd.snapshot.ahead import PIECE_BYTES, read_ahead
 from recollect.compat.nvecd.snapshot.checksum import crc32
 from recollect.compat.nvecd.snapshot.decode import decode_name, fail
 from recollect.compat.nvecd.snapshot.layout import DIMENSION_MAX, U32, VECTORS
@@ -16,7 +17,6 @@ from recollect.compat.nvecd.snapshot.ragged import read_fixed
 
 _HEAD = struct.Struct("<QI")
 _U32 = U32.unpack_from
-PIECE_BYTES = 4 << 20
 _RUN_MIN = 32  # so many rows of one length are read at once; after a failed look, so many one by one
 
 
@@ -31,6 +31,7 @@ class VectorStream:
     def __init__(self, descriptor: int, offset: int, size: int) -> None:
         self._descriptor = descriptor
         self._position, self._end = offset, offset + size
+        self._size = size
         self._checksum = 0
         head = self._head(size)
         self.dimension, self.row_count = int(head[0]), int(head[1])
@@ -55,13 +56,19 @@ class VectorStream:
         """
         seen: set[bytes] = set()
         count = 0
-        buffer = bytearray(min(PIECE_BYTES, max(1, self._end - self._position)))
-        filled = 0
+        pieces = read_ahead(self._descriptor, self._position, self._end - self._position, self._note)
+        buffer, filled = bytearray(2 * PIECE_BYTES), 0
         while count < self.row_count:
-            filled += self._fill(buffer, filled)
+            piece = next(pieces, None)
+            if piece is None:
+                fail("Vector exceeds remaining store data")
+            if filled + len(piece) > len(buffer):  # a row that is longer
+                buffer = buffer + bytearray(len(buffer) + len(piece))
+            buffer[filled : filled + len(piece)] = piece
+            filled += len(piece)
             names, offsets, used = self._scan(buffer, filled, self.row_count - count)
             if not names:
-                buffer = self._grow(buffer, filled)
+                self._check_size(buffer, filled)
                 continue
             count += len(names)
             check_text(names)
@@ -72,7 +79,7 @@ class VectorStream:
             yield names, rows.view("<f4")
             buffer[: filled - used] = buffer[used:filled]
             filled -= used
-        if filled or self._position < self._end:
+        if filled or next(pieces, None) is not None:
             fail(f"Trailing bytes in store data for '{VECTORS}'")
 
     def _head(self, size: int) -> tuple[int, int]:
@@ -86,17 +93,15 @@ class VectorStream:
         dimension, count = _HEAD.unpack(head)
         return int(dimension), int(count)
 
-    def _fill(self, buffer: bytearray, filled: int) -> int:
-        wanted = min(len(buffer) - filled, self._end - self._position)
-        if not wanted:
-            return 0
-        view = memoryview(buffer)[filled : filled + wanted]
-        count = os.preadv(self._descriptor, [view], self._position)
-        if not count:
-            fail(f"Failed to read store data for '{VECTORS}'")
-        self._checksum = crc32(view[:count], self._checksum)
-        self._position += count
-        return count
+    def _note(self, piece: memoryview) -> None:
+        self._checksum = crc32(piece, self._checksum)
+
+    def _check_size(self, buffer: bytearray, filled: int) -> None:
+        """Refuse a row that claims more than there is, before all of it is in memory."""
+        if filled >= U32.size:
+            size = U32.size + _U32(buffer, 0)[0] + self._width
+            if size > self._size:
+                fail("Vector exceeds remaining store data")
 
     def _scan(
         self, buffer: bytearray, filled: int, count_max: int
@@ -125,14 +130,6 @@ class VectorStream:
             offsets.append(end)
             position = end + width
         return names, np.array(offsets, dtype=np.int64), position
-
-    def _grow(self, buffer: bytearray, filled: int) -> bytearray:
-        """Make room for a row that is longer than the buffer."""
-        if self._position >= self._end:
-            fail("Vector exceeds remaining store data")
-        if filled < len(buffer):
-            return buffer  # a short read: there is room, and more to come
-        return buffer + bytearray(min(len(buffer), self._end - self._position))
 
 
 def _run(buffer: bytearray, position: int, filled: int, *, width: int) -> npt.NDArray[np.void]:
