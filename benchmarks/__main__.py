@@ -11,6 +11,7 @@ RUNS = (
     ("benchmarks.codecs",),
     ("benchmarks.edge_rounds", "--records", "20000", "--rounds", "5"),
     ("benchmarks.memory", "--records", "100000"),
+    ("benchmarks.ruvector", "--records", "20000", "--index"),
 )
 
 

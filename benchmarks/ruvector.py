@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import gzip
 import os
 import resource
@@ -27,7 +28,8 @@ from recollect.compat.ruvector import Snapshot, SnapshotConfig, SnapshotManager
 from recollect.database import Database, DatabaseOptions, VectorOptions
 
 LOAD_ROWS = 10_000
-CHURNS = (0.0, 0.001, 0.01, 0.1)
+CHURNS = (0.0, 0.001, 0.01, 0.05, 0.2)
+TICK_S = 0.001
 IDLE_SHARE = 0.9
 GZIP_SAMPLE_BYTES = 64 << 20  # Python's gzip is slow; its speed and ratio do not depend on how much it gets
 
@@ -55,10 +57,12 @@ async def _measure(options: argparse.Namespace, root: Path) -> None:
         started = time.perf_counter()
         await asyncio.to_thread(database.vectors.build_index, root / "vectors.usearch")
         print(f"HNSW index built in {time.perf_counter() - started:.1f} s", flush=True)
-    idle = min([(await _timed(partial(asyncio.sleep, 1.0))).late_s for _ in range(3)])
-    print(f"an idle event loop is late by up to {idle * 1e3:.1f} ms; load average {os.getloadavg()[0]:.1f}")
-    print(f"\n| full snapshot, best of {options.repeats} | s | CPU s | MB/s | ratio | loop late by, ms |")
-    print("|---|---|---|---|---|---|")
+    await _idle()
+    print(
+        f"\n| full snapshot, best of {options.repeats} "
+        "| s | CPU s | MB/s | ratio | loop late, ms | of that own, ms |"
+    )
+    print("|---|---|---|---|---|---|---|")
     await _full(database, options, root, raw_bytes)
     _gzip_row(sample, options.level)
     config = SnapshotConfig(snapshot_dir=root / "snapshots", compression_level=options.level)
@@ -69,11 +73,22 @@ async def _measure(options: argparse.Namespace, root: Path) -> None:
     }
     print("\nfiles of the full snapshot:", {name: files[name] for name in sorted(files)})
     last = await _incrementals(database, manager, base, options, generator)
-    print("\n| read back | s | CPU s | MB/s | loop late by, ms | peak RSS more, MB |")
-    print("|---|---|---|---|---|---|")
+    print("\n| read back | s | CPU s | MB/s | loop late, ms | of that own, ms | peak RSS more, MB |")
+    print("|---|---|---|---|---|---|---|")
     await _read_back(manager, base, "full", root, raw_bytes)
     await _read_back(manager, last, "incremental", root, raw_bytes)
+    print()
+    await _idle()
     database.close()
+
+
+async def _idle() -> None:
+    taken = await _timed(partial(asyncio.sleep, 3.0))
+    load = os.getloadavg()[0]
+    print(
+        f"an idle event loop is late by up to {taken.late_s * 1e3:.1f} ms; load average {load:.1f}",
+        flush=True,
+    )
 
 
 def _load(
@@ -110,11 +125,15 @@ async def _full(database: Database, options: argparse.Namespace, root: Path, raw
             shutil.rmtree(root / "full")
     for name, results in taken.items():
         best = min(results, key=lambda one: one.wall_s)
-        late_ms = min(one.late_s for one in results) * 1e3
+        late_ms, kept_ms = (
+            1e3 * max(times) for times in zip(*((one.late_s, one.kept_s) for one in results), strict=True)
+        )
         ratio = raw_bytes / best.result.size_bytes
         speed = raw_bytes / best.wall_s / 1e6
         print(
-            f"| {name} | {best.wall_s:.2f} | {best.cpu_s:.2f} | {speed:.0f} | {ratio:.3f} | {late_ms:.1f} |"
+            f"| {name} | {best.wall_s:.2f} | {best.cpu_s:.2f} | {speed:.0f} | {ratio:.3f} | "
+            f"{late_ms:.1f} | {kept_ms:.1f} |",
+            flush=True,
         )
 
 
@@ -124,8 +143,9 @@ def _gzip_row(sample: bytes, level: int) -> None:
     seconds = time.perf_counter() - started
     speed = len(sample) / seconds / 1e6
     print(
-        f"| Python's gzip, level {level}, {len(sample) >> 20} MiB of it | {seconds:.2f} | {speed:.0f} | "
-        f"{len(sample) / size:.3f} | |",
+        f"| Python's gzip, level {level}, {len(sample) >> 20} MiB of it "
+        f"| {seconds:.2f} | {seconds:.2f} | {speed:.0f} | "
+        f"{len(sample) / size:.3f} | | |",
         flush=True,
     )
 
@@ -137,8 +157,11 @@ async def _incrementals(
     options: argparse.Namespace,
     generator: np.random.Generator,
 ) -> Snapshot:
-    print("\n| changed since the base | s | CPU s | bytes | of a full one | bytes a changed record |")
-    print("|---|---|---|---|---|---|")
+    print(
+        "\n| changed since the base | s | CPU s | bytes | of a full one "
+        "| bytes a changed record | loop late, ms | of that own, ms |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     last = base
     done = 0
     for churn in CHURNS:
@@ -163,7 +186,9 @@ async def _incrementals(
         took, size = f"{taken.wall_s:.2f} | {taken.cpu_s:.2f}", last.size_bytes
         share, part = 100 * changed / options.records, 100 * size / base.size_bytes
         print(
-            f"| {changed} records ({share:.1f} %) | {took} | {size} | {part:.2f} % | {each:.0f} |", flush=True
+            f"| {changed} records ({share:.1f} %) | {took} | {size} | {part:.2f} % | {each:.0f} | "
+            f"{taken.late_s * 1e3:.1f} | {taken.kept_s * 1e3:.1f} |",
+            flush=True,
         )
     return last
 
@@ -178,36 +203,55 @@ async def _read_back(
         return count
 
     async def restore() -> None:
-        (await manager.restore_snapshot(snapshot.id, root / f"restored-{name}")).close()
+        database = await manager.restore_snapshot(snapshot.id, root / f"restored-{name}")
+        await asyncio.to_thread(database.free)
+
+    async def restore_in_steps() -> None:
+        async with manager.stream_restore(snapshot.id, root / f"streamed-{name}") as steps:
+            async for _ in steps:
+                pass
+        await asyncio.to_thread(steps.database.free)
 
     async def verify() -> None:
         assert await manager.verify_snapshot(snapshot.id)
 
-    for verb, work in (("verify", verify), ("stream", stream), ("restore", restore)):
+    for verb, work in (
+        ("verify", verify),
+        ("stream", stream),
+        ("restore", restore),
+        ("restore in steps", restore_in_steps),
+    ):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         taken = await _timed(work)
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
         print(
             f"| {verb} the {name} one | {taken.wall_s:.2f} | {taken.cpu_s:.2f} | "
             f"{raw_bytes / taken.wall_s / 1e6:.0f} | {taken.late_s * 1e3:.1f} | "
-            f"{grown:.0f} |",
+            f"{taken.kept_s * 1e3:.1f} | {grown:.0f} |",
             flush=True,
         )
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What some work took: wall and CPU seconds, the longest that the loop was late, and its result."""
+    """What some work took, and its result.
+
+    Attributes:
+        late_s: The longest that the event loop was late.
+        kept_s: The same without the time in which a thread of this process waited for a core: what
+            the process did to itself.
+    """
 
     wall_s: float
     cpu_s: float
     late_s: float
+    kept_s: float
     result: Any
 
 
 def _wait_for_quiet() -> None:
-    """Wait until other programs leave the processor alone for a moment, a minute at most."""
-    for _ in range(240):
+    """Wait until other programs leave the processor alone for a moment, two seconds at most."""
+    for _ in range(8):
         before = _processor_times()
         time.sleep(0.25)
         idle, all_of_it = (new - old for new, old in zip(_processor_times(), before, strict=True))
@@ -220,22 +264,34 @@ def _processor_times() -> tuple[int, int]:
     return times[3], sum(times)
 
 
+def _core_waits() -> float:
+    """Return how long the threads of this process could run and had no core, in seconds, all together."""
+    total = 0
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # it ended just now
+            total += int((thread / "schedstat").read_text().split()[1])
+    return total / 1e9
+
+
 async def _timed(work: Callable[[], Awaitable[Any]]) -> Taken:
-    late = 0.0
+    late, kept = 0.0, 0.0
 
     async def watch() -> None:
-        nonlocal late
+        nonlocal late, kept
         while True:
-            started = time.perf_counter()
-            await asyncio.sleep(0.001)
-            late = max(late, time.perf_counter() - started - 0.001)
+            waits, started = _core_waits(), time.perf_counter()
+            await asyncio.sleep(TICK_S)
+            now = time.perf_counter() - started - TICK_S
+            late = max(late, now)
+            if now > kept:
+                kept = max(kept, now - (_core_waits() - waits))
 
     await asyncio.to_thread(_wait_for_quiet)
     watcher = asyncio.create_task(watch())
     await asyncio.sleep(0.01)
     started, cpu = time.perf_counter(), time.process_time()
     result = await work()
-    taken = Taken(time.perf_counter() - started, time.process_time() - cpu, late, result)
+    taken = Taken(time.perf_counter() - started, time.process_time() - cpu, late, kept, result)
     watcher.cancel()
     return taken
 

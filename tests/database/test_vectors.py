@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from uuid import UUID
 
 import numpy as np
@@ -239,3 +240,22 @@ def test_collections_are_created_switched_and_dropped(db: Database) -> None:
     db.create_collection("x", plain_schema(1, "dot"))
     with pytest.raises(ConflictError, match="already"):
         db.create_collection("x", plain_schema(1, "dot"))
+
+
+def test_a_freed_database_is_closed_and_holds_nothing(tmp_path: Path) -> None:
+    database = Database.open(tmp_path / "db")
+    database.vectors.set_many(list(range(5000)), np.ones((5000, 2), dtype=np.float32))
+
+    database.free()
+
+    assert len(database.vectors) == 0
+    with Database.open(tmp_path / "db") as again:
+        assert len(again.vectors) == 5000
+
+
+def test_freeing_leaves_alone_what_somebody_reads(tmp_path: Path) -> None:
+    database = Database.open(tmp_path / "db")
+    database.vectors.set_many(list(range(50)), np.ones((50, 2), dtype=np.float32))
+    with database.vectors.hold() as held:
+        database.free()
+        assert held.batch(held.slots).vectors.sum() == 100

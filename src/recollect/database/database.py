@@ -331,6 +331,15 @@ class Database:
         finally:
             self._directory.release()
 
+    def free(self) -> None:
+        """Close, and let go of the vectors in small steps: other threads of the process go on.
+
+        Left to the garbage collector, they are freed at once, with the interpreter's lock
+        held: 35 ms for 200,000 records. Collections that somebody holds are left alone.
+        """
+        self.close()
+        self._tables.free_vectors()
+
     def _commit(self, operations: Sequence[Operation], transaction: bytes = NO_TRANSACTION) -> Receipt:
         if self._committer is None:
             raise self._read_only_error()

@@ -109,6 +109,11 @@ class Tables:
             ),
         }
 
+    def free_vectors(self) -> None:
+        """Forget all vectors in small steps. The caller does not hold `lock`."""
+        for table in list(self.vectors.values()):
+            table.free(self.lock)
+
     def apply(self, commit_ts: int, time_us: int, body: CommitBody) -> list[Any]:
         """Apply one commit, whole; return what each operation had to say.
 

@@ -12,7 +12,9 @@ for every method. What a pin or a frozen view returns may be used without it.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -25,6 +27,7 @@ from recollect.values.schema import CollectionSchema, VectorSpec
 BLOCK_BITS = 12
 BLOCK_ROWS = 1 << BLOCK_BITS  # 6 MiB of 384 dimensions: one BLAS call of about a millisecond
 _MASK = BLOCK_ROWS - 1
+_FREED_AT_ONCE = 1024
 
 Matrix = npt.NDArray[np.float32]
 Slots = npt.NDArray[np.int64]
@@ -142,7 +145,9 @@ class VectorTable:
     def locate(self, keys: Sequence[bytes | None]) -> tuple[Slots, npt.NDArray[np.uint64]]:
         """Return the slot of each key and the commit that wrote it; -1 and 0 for None and unknown keys."""
         find = self._slots.get
-        slots = np.array([-1 if key is None else find(key, -1) for key in keys], dtype=np.int64)
+        # Not from a list: that converts all numbers in one step, with the interpreter's lock held.
+        found = (-1 if key is None else find(key, -1) for key in keys)
+        slots = np.fromiter(found, dtype=np.int64, count=len(keys))
         commits = np.zeros(len(slots), dtype=np.uint64)
         known = slots >= 0
         commits[known] = gather_commits(self._blocks, slots[known])
@@ -261,6 +266,26 @@ class VectorTable:
         if self._pin_count == 0:
             self._free.extend(self._limbo)
             self._limbo.clear()
+
+    def free(self, lock: threading.Lock) -> None:
+        """Forget all rows in small steps, unless somebody reads them. The caller does not hold `lock`."""
+        with lock:
+            if self._pin_count:
+                return
+            dicts = [self._slots, self._dirty.current]
+            lists: list[list[Any]] = [self._keys, self._metadata]
+            blocks = self._blocks
+            self._slots, self._dirty = {}, DirtyKeys()
+            self._keys, self._metadata, self._blocks = [], [], []
+            self._free, self._limbo = [], []
+        for mapping in dicts:
+            while mapping:
+                mapping.popitem()
+        for column in lists:
+            while column:
+                del column[-_FREED_AT_ONCE:]
+        while blocks:
+            blocks.pop()
 
     def _take(self, count: int) -> list[int]:
         """Give out slots: freed ones first, then fresh ones in order."""

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from recollect.compat.ruvector.catalog import SnapshotCatalog
 from recollect.compat.ruvector.files.record_file import REMOVED, SET, RecordBlock
+from recollect.compat.ruvector.keyed import KeyedParts
 from recollect.compat.ruvector.layout import SnapshotDocument
 from recollect.compat.ruvector.reading import read_records
 from recollect.compat.ruvector.rows import DigestedRows, Slots
@@ -34,7 +35,7 @@ class BaseState:
     """
 
     def __init__(self) -> None:
-        self._digests: dict[bytes, bytes] = {}  # vector digest, then metadata digest or nothing
+        self._digests = KeyedParts[bytes]()  # vector digest, then metadata digest or nothing
 
     @classmethod
     def read(
@@ -57,7 +58,7 @@ class BaseState:
     def compare(self, slots: Slots, keys: Sequence[bytes], now: DigestedRows, change: Change) -> None:
         """Take note of what is new or different. Shapes: n slots, n keys, n digests."""
         for row, (slot, key) in enumerate(zip(slots.tolist(), keys, strict=True)):
-            then = self._digests.pop(key, None)
+            then = self._digests.part(key).pop(key, None)
             vector = now.vectors[DIGEST_SIZE * row : DIGEST_SIZE * (row + 1)]
             if then is None or then[:DIGEST_SIZE] != vector:
                 change.changed.append(slot)
@@ -70,16 +71,16 @@ class BaseState:
 
     def _apply(self, block: RecordBlock) -> None:
         digests = self._digests
-        if block.kind != SET and not all(key in digests for key in block.keys):
+        if block.kind != SET and digests.missing(block.keys):
             raise IntegrityError("a snapshot removes or touches records that its base does not have")
         if block.kind == REMOVED:
             for key in block.keys:
-                digests.pop(key)
+                digests.part(key).pop(key, None)
             return
         found = digest_payloads(pa.array(block.metadata, type=pa.binary())).to_pylist()
         for row, (key, metadata) in enumerate(zip(block.keys, found, strict=True)):
             if block.kind == SET:
                 vector = block.digests[DIGEST_SIZE * row : DIGEST_SIZE * (row + 1)]
             else:
-                vector = digests[key][:DIGEST_SIZE]
-            digests[key] = vector + (metadata or b"")
+                vector = digests.part(key)[key][:DIGEST_SIZE]
+            digests.part(key)[key] = vector + (metadata or b"")

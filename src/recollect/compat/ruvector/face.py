@@ -32,7 +32,7 @@ from recollect.wiring import Context, system_context
 
 NAME_CHARACTERS_MAX = 1024
 
-# A database that only lives for an import: its index would be thrown away.
+# A database that only lives for an import or an export: its index would be thrown away.
 _SCRATCH = DatabaseOptions(vectors=VectorOptions(hnsw_row_count_min=0))
 
 _Result = TypeVar("_Result")
@@ -216,13 +216,14 @@ class SnapshotManager:
         def export(check: Check) -> str:
             with tempfile.TemporaryDirectory(prefix="recollect-export-") as scratch:
                 with self._reading(check) as options:
-                    restoration = self._restoration(id, Path(scratch) / "database", options)
+                    place = Path(scratch) / "database"
+                    restoration = self._restoration(id, place, options, opening=_SCRATCH)
                     for _ in restoration.steps():
                         pass
                 snapshot, database = restoration.document.snapshot, restoration.database
                 assert database is not None, "the last step opened it"
                 collection = str(snapshot.metadata["collection"])
-                with database, database.collection(collection).hold() as held:
+                with _freed(database), database.collection(collection).hold() as held:
                     data = to_crate(
                         held,
                         snapshot_id=id,
@@ -245,7 +246,7 @@ class SnapshotManager:
             data = read_files(self._open_place(directory), id)
             with (
                 tempfile.TemporaryDirectory(prefix="recollect-import-") as scratch,
-                Database.open(Path(scratch) / "database", fsync="off", options=_SCRATCH) as database,
+                _freed(Database.open(Path(scratch) / "database", fsync="off", options=_SCRATCH)) as database,
             ):
                 collection = database.create_collection(database.vectors.name, schema_of(data))
                 write_records(data, collection)
@@ -297,11 +298,19 @@ class SnapshotManager:
         left = {one.snapshot.id for one in self._catalog.read().documents}
         return [one.id for one in whole if one.id not in left]
 
-    def _restoration(self, snapshot_id: str, path: str | Path | None, options: ReadOptions) -> Restoration:
+    def _restoration(
+        self,
+        snapshot_id: str,
+        path: str | Path | None,
+        options: ReadOptions,
+        *,
+        opening: DatabaseOptions | None = None,
+    ) -> Restoration:
         if path is None:
             self._catalog.find(snapshot_id)  # before a directory is made for nothing
             path = Path(tempfile.mkdtemp(prefix="recollect-restore-")) / "database"
-        return Restoration(self._catalog, snapshot_id, Path(path), options, suffix=self._context.new_id())
+        suffix = self._context.new_id()
+        return Restoration(self._catalog, snapshot_id, Path(path), options, suffix=suffix, opening=opening)
 
     def _open_place(self, directory: str | Path) -> ObjectStore:
         return open_store(os.fspath(directory), self._context.clock, self._context.random_bytes)
@@ -356,6 +365,14 @@ def _held(db: Database | VectorStore) -> _Held:
     if len(db.state):
         others.append("state")
     return _Held(db.vectors, others)
+
+
+@contextlib.contextmanager
+def _freed(database: Database) -> Iterator[Database]:
+    try:
+        yield database
+    finally:
+        database.free()
 
 
 def _check_name(name: str) -> None:

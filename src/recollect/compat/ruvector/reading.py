@@ -24,6 +24,7 @@ from recollect.compat.ruvector.files.record_file import (
     decode_records,
 )
 from recollect.compat.ruvector.files.vector_file import Matrix, decode_vector_header, decode_vectors
+from recollect.compat.ruvector.keyed import KeyedParts
 from recollect.compat.ruvector.layout import SnapshotDocument
 from recollect.database.held import VectorBatch
 from recollect.errors import IntegrityError
@@ -118,7 +119,7 @@ def read_rows(
         options.check()
         return pair.decode(*members)
 
-    window = 2 * options.workers
+    window = options.workers + 1  # one is ready when a worker ends; each more is more memory only
     for block, matrix in map_ordered(decode, pair.members(), executor=options.executor, window=window):
         seen[block.kind] += len(block.keys)
         yield block, matrix
@@ -180,26 +181,27 @@ def merge(
     catalog: SnapshotCatalog, chain: Sequence[SnapshotDocument], options: ReadOptions
 ) -> Iterator[MergedBatch]:
     """Yield every record of a chain once, as its newest snapshot has it; the full one's rows come last."""
-    decided: set[bytes] = set()
-    waiting: dict[bytes, bytes | None] = {}
+    decided = KeyedParts[None]()
+    waiting = KeyedParts[bytes | None]()
     for document in chain:
         is_full = document.snapshot.base_id is None
         row = 0
-        news: set[bytes] = set()
+        news = KeyedParts[None]()
         for block, matrix in read_rows(catalog, document, options):
             if block.kind == REMOVED:
-                news.update(block.keys)
+                news.add_all(block.keys, None)
             elif block.kind == TOUCHED:
-                pairs = zip(block.keys, block.metadata, strict=True)
-                for key, metadata in (pair for pair in pairs if pair[0] not in decided):
-                    waiting.setdefault(key, metadata)
+                for row in decided.missing(block.keys):
+                    key = block.keys[row]
+                    waiting.part(key).setdefault(key, block.metadata[row])
             else:
                 assert matrix is not None, "read_rows gives SET blocks their vectors"
                 yield _select(block, matrix, decided, waiting, first_row=row if is_full else -1)
                 row += len(block.keys)
                 if not is_full:
-                    news.update(block.keys)
-        decided |= news
+                    news.add_all(block.keys, None)
+        decided.merge(news)
+    decided.clear()
     if waiting:
         raise IntegrityError(
             f"{len(waiting)} records of snapshot {chain[0].snapshot.id} have no vector in its bases"
@@ -229,18 +231,18 @@ class blaming:  # noqa: N801 - used as a statement
 def _select(
     block: RecordBlock,
     matrix: Matrix,
-    decided: set[bytes],
-    waiting: dict[bytes, bytes | None],
+    decided: KeyedParts[None],
+    waiting: KeyedParts[bytes | None],
     *,
     first_row: int,
 ) -> MergedBatch:
     whole: list[bytes | None] = list(block.keys)
     if not decided and not waiting:
         return MergedBatch(VectorBatch(block.keys, matrix, block.metadata), first_row, whole, matrix)
-    kept = [row for row, key in enumerate(block.keys) if key not in decided]
+    kept = decided.missing(block.keys)
     keys = [block.keys[row] for row in kept]
     own = [block.metadata[row] for row in kept]
-    metadata = [waiting.pop(key, one) for key, one in zip(keys, own, strict=True)]
+    metadata = [waiting.part(key).pop(key, one) for key, one in zip(keys, own, strict=True)]
     if len(kept) != len(whole):
         inside = set(kept)
         whole = [key if row in inside else None for row, key in enumerate(whole)]

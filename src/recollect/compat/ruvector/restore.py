@@ -68,6 +68,7 @@ class Restoration:
     Args:
         path: Where the database will be; must not exist, or be an empty directory.
         suffix: Makes the hidden directory's name unique.
+        opening: How the restored database is opened, if it has no index of the snapshot's.
 
     Attributes:
         database: What can be used now: during the work the database with the records that have come so
@@ -75,11 +76,19 @@ class Restoration:
     """
 
     def __init__(
-        self, catalog: SnapshotCatalog, snapshot_id: str, path: Path, options: ReadOptions, *, suffix: str
+        self,
+        catalog: SnapshotCatalog,
+        snapshot_id: str,
+        path: Path,
+        options: ReadOptions,
+        *,
+        suffix: str,
+        opening: DatabaseOptions | None = None,
     ) -> None:
         self._catalog = catalog
         self._chain = catalog.chain(snapshot_id)
         self._options = options
+        self._opening = opening
         self._path = path.absolute()
         self._staging = self._path.parent / f".{self._path.name}.restoring-{suffix}"
         self.database: Database | None = None
@@ -107,10 +116,13 @@ class Restoration:
 
     def abandon(self) -> None:
         """Close the database and remove what was built, unless it is in place already."""
-        if self.database is not None:
-            self.database.close()
-            self.database = None
+        self._close()
         shutil.rmtree(self._staging, ignore_errors=True)
+
+    def _close(self) -> None:
+        if self.database is not None:
+            self.database.free()  # not left to the garbage collector, which would do it all at once
+            self.database = None
 
     def _build(self) -> Generator[Progress, None, GraphFile | None]:
         snapshot = self.document.snapshot
@@ -151,8 +163,7 @@ class Restoration:
     def _publish(self, graph: GraphFile | None) -> None:
         assert self.database is not None, "it was built"
         self.database.sync()
-        self.database.close()
-        self.database = None
+        self._close()
         if graph is not None:
             graph.finish()
         try:
@@ -162,7 +173,7 @@ class Restoration:
             sync_directory(self._path.parent)
         except OSError as error:
             raise storage_error(error, f"cannot put the restored database at {self._path}") from error
-        options = None if graph is None else DatabaseOptions(vectors=_NO_INDEX)
+        options = self._opening if graph is None else DatabaseOptions(vectors=_NO_INDEX)
         self.database = Database.open(self._path, options=options)
         if graph is not None:
             graph.path = self._path / _INDEX_DIRECTORY / graph.path.name

@@ -33,6 +33,7 @@ _FIELDS = struct.Struct(
 _HEAD_SIZE = 64
 _GRAPH_HEAD = struct.Struct("<5Q")
 _CHUNK = 4 << 20
+_NODES_AT_ONCE = 4096
 _NODE_KEY, _NODE_LEVEL, _LINK = 8, 2, 4
 
 Bytes = npt.NDArray[np.uint8]
@@ -80,9 +81,13 @@ def split_file(content: Bytes, *, dimension: int) -> tuple[Matrix, npt.NDArray[n
     matrix = content[8:end].view("<f4").reshape(count, dimension)
     graph = np.array(content[end:])
     places = _node_places(graph, count)
-    columns = places[:, None] + np.arange(_NODE_KEY)
-    keys = graph[columns].copy().view("<u8").reshape(-1)
-    graph[columns] = np.arange(count, dtype="<u8").view(np.uint8).reshape(count, _NODE_KEY)
+    numbers = np.arange(count, dtype="<u8")
+    keys = np.empty(count, dtype="<u8")
+    for start in range(0, count, _NODES_AT_ONCE):  # picking bytes holds the interpreter's lock
+        part = slice(start, start + _NODES_AT_ONCE)
+        columns = places[part, None] + np.arange(_NODE_KEY)
+        keys[part] = graph[columns].view("<u8").reshape(-1)
+        graph[columns] = numbers[part].view(np.uint8).reshape(-1, _NODE_KEY)
     return matrix, keys, graph
 
 

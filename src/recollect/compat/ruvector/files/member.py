@@ -135,7 +135,8 @@ class FileReader:
         self._byte_size = byte_size
         self._sha256 = sha256
         self._hash = hashlib.sha256()
-        self._pending = b""
+        self._chunk = b""  # what was read last; what of it is not given out begins at `_place`
+        self._place = 0
         self.read_bytes = 0
 
     @property
@@ -152,32 +153,41 @@ class FileReader:
         actual = self._store.size(self._key)
         if actual != self._byte_size:
             raise IntegrityError(f"{self.where} has {actual} bytes, {self._byte_size} were written")
-        while self._fill(HEADER_SIZE):
-            size, _ = member_sizes(self._pending)
-            if not self._fill(size):
+        while start := self._take(HEADER_SIZE):
+            size, _ = member_sizes(start)
+            rest = self._take(size - HEADER_SIZE)
+            if len(rest) != size - HEADER_SIZE:
                 raise IntegrityError(f"{self.where} ends within a gzip member")
-            member, self._pending = self._pending[:size], self._pending[size:]
+            member = start + rest
+            del rest  # one copy of it is enough while it is away
             yield member
-        if self._pending:
-            raise IntegrityError(f"{self.where} ends within the header of a gzip member")
         if self._sha256 and self._hash.hexdigest() != self._sha256:
             raise IntegrityError(f"{self.where} has another SHA-256 than when it was written")
 
-    def _fill(self, wanted: int) -> bool:
-        """Read on until so many bytes are there; False at the end of the file."""
-        parts: list[bytes] = [self._pending]
-        have = len(self._pending)
-        while have < wanted and self.read_bytes < self._byte_size:
-            length = min(max(_READ_BYTES, wanted - have), self._byte_size - self.read_bytes)
-            part = self._store.get_range(self._key, self.read_bytes, length)
-            if not part:
-                raise IntegrityError(f"{self.where} became shorter while it was read")
-            self._hash.update(part)
-            self.read_bytes += len(part)
-            have += len(part)
-            parts.append(part)
-        self._pending = b"".join(parts)
-        return have >= wanted
+    def _take(self, wanted: int) -> bytes:
+        """Return the next bytes, fewer at the end of the file. Held besides: what was read last, once."""
+        end = self._place + wanted
+        taken = self._chunk[self._place : end]
+        self._place = min(end, len(self._chunk))
+        if len(taken) == wanted:
+            return taken
+        parts = [taken]
+        missing = wanted - len(taken)
+        while missing and self.read_bytes < self._byte_size:
+            self._read(missing)
+            parts.append(self._chunk[:missing])
+            self._place = len(parts[-1])
+            missing -= self._place
+        return b"".join(parts)
+
+    def _read(self, wanted: int) -> None:
+        self._chunk, self._place = b"", 0  # freed before the next is there
+        length = min(max(_READ_BYTES, wanted), self._byte_size - self.read_bytes)
+        self._chunk = self._store.get_range(self._key, self.read_bytes, length)
+        if not self._chunk:
+            raise IntegrityError(f"{self.where} became shorter while it was read")
+        self._hash.update(self._chunk)
+        self.read_bytes += len(self._chunk)
 
 
 def _stored_blocks(parts: Sequence[Buffer]) -> Iterator[Any]:
