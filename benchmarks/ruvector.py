@@ -264,13 +264,13 @@ def _processor_times() -> tuple[int, int]:
     return times[3], sum(times)
 
 
-def _core_waits() -> float:
-    """Return how long the threads of this process could run and had no core, in seconds, all together."""
-    total = 0
+def _core_waits() -> dict[str, float]:
+    """Return for each thread of this process how long it could run and had no core so far, in seconds."""
+    found = {}
     for thread in Path("/proc/self/task").iterdir():
         with contextlib.suppress(OSError):  # it ended just now
-            total += int((thread / "schedstat").read_text().split()[1])
-    return total / 1e9
+            found[thread.name] = int((thread / "schedstat").read_text().split()[1]) / 1e9
+    return found
 
 
 async def _timed(work: Callable[[], Awaitable[Any]]) -> Taken:
@@ -284,7 +284,9 @@ async def _timed(work: Callable[[], Awaitable[Any]]) -> Taken:
             now = time.perf_counter() - started - TICK_S
             late = max(late, now)
             if now > kept:
-                kept = max(kept, now - (_core_waits() - waits))
+                after = _core_waits()
+                waited = sum(after[name] - before for name, before in waits.items() if name in after)
+                kept = max(kept, now - waited)
 
     await asyncio.to_thread(_wait_for_quiet)
     watcher = asyncio.create_task(watch())
