@@ -380,11 +380,44 @@ def test_a_base_of_another_dimension_or_metric_is_refused(
 
 
 @pytest.mark.parametrize(
-    "settings", [{"compression_level": 10}, {"compression_level": -1}, {"max_concurrent_io": 0}]
+    "settings",
+    [
+        {"compression_level": 10},
+        {"compression_level": -1},
+        {"compression_level": "6"},
+        {"compression_level": 2.5},
+        {"max_concurrent_io": 0},
+        {"max_concurrent_io": None},
+        {"snapshot_dir": 5},
+        {"compression": "yes"},
+    ],
 )
-def test_settings_without_a_meaning_are_refused(settings: dict[str, int]) -> None:
+def test_settings_without_a_meaning_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(RequestError, match=next(iter(settings))):
-        SnapshotConfig(**settings)  # type: ignore[arg-type]
+        SnapshotConfig(**settings)
+
+
+@pytest.mark.parametrize("value", [5, None, b"x", ["x"]])
+def test_an_id_or_a_name_that_is_no_text_is_refused(
+    manager: SnapshotManager, database: Database, value: Any
+) -> None:
+    for call in (manager.get_snapshot, manager.delete_snapshot, manager.restore_snapshot):
+        with pytest.raises(RequestError, match="id"):
+            run(call(value))
+    with pytest.raises(RequestError, match="name"):
+        run(manager.create_snapshot(database, value))
+
+
+@pytest.mark.parametrize("keep", [-1, 1.5, None, "3"])
+def test_a_count_to_keep_that_is_none_is_refused(manager: SnapshotManager, keep: Any) -> None:
+    with pytest.raises(RequestError, match="keep"):
+        run(manager.cleanup_old_snapshots(keep))
+
+
+def test_a_name_that_no_json_can_hold_is_refused(manager: SnapshotManager, database: Database) -> None:
+    with pytest.raises(RequestError, match="name"):
+        run(manager.create_snapshot(database, "\ud800"))
+    assert run(manager.list_snapshots()) == []
 
 
 def test_something_that_is_no_database_is_refused(manager: SnapshotManager) -> None:

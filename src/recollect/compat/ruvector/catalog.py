@@ -153,7 +153,8 @@ class SnapshotCatalog:
 
         Damaged and incomplete snapshots do not count as kept and are not deleted.
         """
-        if keep < 0:
+        given: object = keep
+        if not isinstance(given, int) or given < 0:
             raise RequestError(f"the number of snapshots to keep must be 0 or more, got {keep!r}")
         listing = self.read()
         whole = [one for one in listing.documents if listing.is_complete(one)]
@@ -229,6 +230,8 @@ class SnapshotCatalog:
         key = layout.file_key(snapshot_id, layout.DOCUMENT)
         where = f"{self.store.url}: {key}"
         try:
+            if self.store.size(key) > layout.DOCUMENT_SIZE_MAX:
+                raise IntegrityError(f"{where} is far too large", "delete the snapshot; take another one")
             document = layout.decode_document(self.store.get(key), where=where)
         except NotFoundError as error:
             raise IntegrityError(f"{where} is missing", "delete the snapshot; take another one") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
@@ -31,6 +32,7 @@ from recollect.values.ulid import successor
 from recollect.wiring import Context, system_context
 
 NAME_CHARACTERS_MAX = 1024
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 # A database that only lives for an import or an export: its index would be thrown away.
 _SCRATCH = DatabaseOptions(vectors=VectorOptions(hnsw_row_count_min=0))
@@ -375,9 +377,12 @@ def _freed(database: Database) -> Iterator[Database]:
         database.free()
 
 
-def _check_name(name: str) -> None:
-    if not name or len(name) > NAME_CHARACTERS_MAX:
-        raise RequestError(f"a snapshot's name must be text of 1 to {NAME_CHARACTERS_MAX} characters")
+def _check_name(name: object) -> None:
+    # A lone surrogate is text in Python only: no JSON can hold it.
+    if not isinstance(name, str) or not 1 <= len(name) <= NAME_CHARACTERS_MAX or _SURROGATE.search(name):
+        raise RequestError(
+            f"a snapshot's name must be text of 1 to {NAME_CHARACTERS_MAX} characters, got {name!r:.80}"
+        )
 
 
 def _go_on() -> None:

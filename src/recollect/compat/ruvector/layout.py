@@ -70,9 +70,9 @@ class SnapshotDocument(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def check_id(snapshot_id: str) -> str:
+def check_id(snapshot_id: object) -> str:
     """Return the id if it can be one; RequestError otherwise, for paths above all."""
-    if not _ID.fullmatch(snapshot_id) or ".." in snapshot_id:
+    if not isinstance(snapshot_id, str) or not _ID.fullmatch(snapshot_id) or ".." in snapshot_id:
         raise RequestError(
             f"{snapshot_id!r} is not a snapshot id: letters, digits, '_', '-' and single dots, 36 at most",
             "list_snapshots() shows the ids that there are",
@@ -115,8 +115,8 @@ def decode_document(data: bytes, *, where: str) -> SnapshotDocument:
     try:
         version = msgspec.json.decode(data, type=_Version).format
         if version == SNAPSHOT_FORMAT:
-            return msgspec.json.decode(data, type=SnapshotDocument)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return _checked(msgspec.json.decode(data, type=SnapshotDocument))
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
         raise IntegrityError(
             f"{where} is damaged: {error}", "delete the snapshot; take another one"
         ) from error
@@ -125,6 +125,24 @@ def decode_document(data: bytes, *, where: str) -> SnapshotDocument:
         "use the release that wrote it, or a newer one",
     )
 
+
+def _checked(document: SnapshotDocument) -> SnapshotDocument:
+    """Return the document if every other part of this face can rely on what it says; ValueError otherwise."""
+    texts = [document.metadata.get(name) for name in ("collection", "fingerprint")]
+    if not all(isinstance(text, str) and text for text in texts):
+        raise ValueError("no collection or no fingerprint is named")
+    if document.created_at.tzinfo is None:
+        raise ValueError("created_at has no time zone")
+    if min(document.vector_count, document.size_bytes, *document.byte_sizes.values(), 0) < 0:
+        raise ValueError("a count is negative")
+    schema = document.schema
+    if schema is not None and (len(schema.vectors) != 1 or schema.vectors[0].dimension < 1):
+        raise ValueError("the schema is not one of vectors of one kind")
+    return document
+
+
+DOCUMENT_SIZE_MAX = 16 << 20
+"""Bytes of the largest `metadata.json` that is read; it has about a thousand."""
 
 CHECKSUMS_SIZE = sum(64 + 2 + len(name) + 1 for name in HASHED_FILES)
 """Bytes of every whole `checksum.sha256`."""

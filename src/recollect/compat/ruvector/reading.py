@@ -98,7 +98,10 @@ def read_graph(
             decode_member, file.members(), executor=options.executor, window=2 * options.workers
         )
         kind, dimension, graph = decode_index(
-            document.snapshot.id, members, row_count=document.snapshot.vector_count
+            document.snapshot.id,
+            members,
+            row_count=document.snapshot.vector_count,
+            byte_size=document.byte_sizes[layout.INDEX],
         )
         if dimension != dimension_wanted:
             raise IntegrityError(f"the index is of {dimension} dimensions, expected {dimension_wanted}")

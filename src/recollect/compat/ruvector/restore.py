@@ -131,7 +131,7 @@ class Restoration:
         collection = self.database.collection(name)
         if self.document.schema is not None:
             collection = self.database.create_collection(name, self.document.schema)
-        graph = self._graph_file(name)
+        graph = self._graph_file()
         done = 0
         for merged in merge(self._catalog, self._chain, self._options):
             _write(collection, graph, merged)
@@ -141,12 +141,13 @@ class Restoration:
             self._prove(held)
         return graph
 
-    def _graph_file(self, name: str) -> GraphFile | None:
+    def _graph_file(self) -> GraphFile | None:
         base = self._chain[-1]
         _, stored = read_graph(self._catalog, base, self._options)
         if stored is None or base.schema is None:
             return None
-        path = self._staging / _INDEX_DIRECTORY / f"{name}.usearch"
+        # Not named by the collection: a snapshot's metadata must not say where something is written.
+        path = self._staging / _INDEX_DIRECTORY / "snapshot.usearch"
         return GraphFile(path, stored, dimension=base.schema.vectors[0].dimension)
 
     def _prove(self, held: HeldVectors) -> None:

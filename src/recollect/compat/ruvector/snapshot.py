@@ -33,17 +33,27 @@ class SnapshotConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Refuse values without a meaning."""
-        if not 0 <= self.compression_level <= 9:
-            raise RequestError(f"compression_level must be 0 to 9, got {self.compression_level}")
-        if not 1 <= self.max_concurrent_io <= CONCURRENT_IO_MAX:
+        place, compression = _as_given(self.snapshot_dir), _as_given(self.compression)
+        if not isinstance(place, str | Path) or not isinstance(compression, bool):
             raise RequestError(
-                f"max_concurrent_io must be 1 to {CONCURRENT_IO_MAX}, got {self.max_concurrent_io}"
+                "snapshot_dir must be a path or a URL and compression True or False, got "
+                f"{self.snapshot_dir!r} and {self.compression!r}"
             )
+        level, count = _as_given(self.compression_level), _as_given(self.max_concurrent_io)
+        if not isinstance(level, int) or not 0 <= level <= 9:
+            raise RequestError(f"compression_level must be 0 to 9, got {level!r}")
+        if not isinstance(count, int) or not 1 <= count <= CONCURRENT_IO_MAX:
+            raise RequestError(f"max_concurrent_io must be 1 to {CONCURRENT_IO_MAX}, got {count!r}")
 
     @property
     def level(self) -> int:
         """The gzip level in force: 0 without compression."""
         return self.compression_level if self.compression else 0
+
+
+def _as_given(value: object) -> object:
+    """Return what a program gave, of whatever type: annotations bind nobody."""
+    return value
 
 
 class SnapshotType:

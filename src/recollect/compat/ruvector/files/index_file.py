@@ -33,6 +33,8 @@ _FIELDS = struct.Struct(
 _HEAD_SIZE = 64
 _GRAPH_HEAD = struct.Struct("<5Q")
 _CHUNK = 4 << 20
+# What a file may unpack to: real graphs shrink to a half, tiny ones to a twentieth.
+_RATIO_MAX, _SPARE_BYTES = 64, 1 << 20
 _NODES_AT_ONCE = 4096
 _NODE_KEY, _NODE_LEVEL, _LINK = 8, 2, 4
 
@@ -115,9 +117,11 @@ def encode_index(
 
 
 def decode_index(
-    snapshot_id: str, members: Iterator[bytes], *, row_count: int
+    snapshot_id: str, members: Iterator[bytes], *, row_count: int, byte_size: int
 ) -> tuple[IndexKind, int, StoredGraph | None]:
-    """Return kind, dimension, and the graph if there is one; `row_count` bounds its rows.
+    """Return kind, dimension, and the graph if there is one.
+
+    `row_count` bounds its rows, `byte_size`, that of the file, its memory.
 
     Raises:
         IntegrityError: The file does not hold what its header says.
@@ -128,11 +132,11 @@ def decode_index(
     number, dimension, *parameters, nodes, beside_count, graph_bytes = _FIELDS.unpack(fields)
     if number >= len(_KINDS):
         raise IntegrityError(f"the index is of an unknown kind {number}")
-    content = np.frombuffer(b"".join(members), dtype=np.uint8)
     kind = _KINDS[number]
     wanted = 4 * nodes + 4 * beside_count * dimension + graph_bytes
-    if len(content) != wanted:
-        raise IntegrityError(f"the index has {len(content)} bytes, its header promises {wanted}")
+    if wanted > _SPARE_BYTES + _RATIO_MAX * byte_size:
+        raise IntegrityError(f"an index file of {byte_size} bytes claims to hold {wanted}")
+    content = np.frombuffer(_join(members, wanted), dtype=np.uint8)
     if kind != "graph":
         return kind, dimension, None
     rows = content[: 4 * nodes].view("<u4")
@@ -143,6 +147,19 @@ def decode_index(
         raise IntegrityError("the index speaks of rows that the snapshot does not have")
     _node_places(graph, nodes)
     return kind, dimension, StoredGraph(GraphParameters(*parameters), rows, beside, graph)
+
+
+def _join(members: Iterator[bytes], wanted: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    for member in members:
+        parts.append(member)
+        size += len(member)
+        if size > wanted:
+            break
+    if size != wanted:
+        raise IntegrityError(f"the index has {size} bytes or more, its header promises {wanted}")
+    return b"".join(parts)
 
 
 def _node_places(graph: Bytes, count: int) -> npt.NDArray[np.int64]:
