@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from recollect.compat.ruvector import SnapshotManager
 from recollect.database import Database
 from recollect.database.vectors import VectorTable
-from recollect.errors import IntegrityError
+from recollect.errors import IntegrityError, RequestError
 from recollect.storage.memory import MemoryStore
 from recollect.values.event import Event, Progress
 from tests.ruvector.lateness import longest_wait
@@ -191,10 +192,8 @@ def test_a_cancelled_call_stops_and_leaves_nothing(
 
 
 def test_a_step_that_holds_the_interpreter_is_seen_by_the_measure() -> None:
-    numbers = list(range(2_000_000))
-
     async def block() -> None:
-        await asyncio.to_thread(lambda: sum(numbers) + sum(reversed(numbers)))
+        await asyncio.to_thread(sum, range(5_000_000))
 
     assert run(longest_wait(block)) > 0.010
 
@@ -244,3 +243,17 @@ def test_a_restore_leaves_no_rows_to_the_garbage_collector(
             assert sorted(len(table) for table in tables) == [0, ROWS]
     finally:
         gc.enable()
+
+
+def test_the_interval_between_threads_is_put_back(
+    manager: SnapshotManager, database: Database, tmp_path: Path
+) -> None:
+    before, during = sys.getswitchinterval(), []
+    work = manager.create_snapshot(database, "one", on_event=lambda _: during.append(sys.getswitchinterval()))
+    snapshot = run(work)
+    with pytest.raises(RequestError):
+        run(manager.create_snapshot(database, ""))
+    run(manager.restore_snapshot(snapshot.id, tmp_path / "r")).close()
+
+    assert sys.getswitchinterval() == before
+    assert during == [pytest.approx(0.001)] * len(during) != []

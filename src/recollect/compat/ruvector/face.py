@@ -19,6 +19,7 @@ from recollect.compat.ruvector.crate.exchange import schema_of, to_crate, write_
 from recollect.compat.ruvector.crate.files import encode_files, read_files, write_files
 from recollect.compat.ruvector.layout import check_id
 from recollect.compat.ruvector.reading import ReadOptions, merge
+from recollect.compat.ruvector.responsive import responsive
 from recollect.compat.ruvector.restore import Restoration, SnapshotBatch, StreamingRestore, public_batch
 from recollect.compat.ruvector.snapshot import Snapshot, SnapshotConfig
 from recollect.compat.ruvector.verification import SnapshotReport, verify
@@ -158,7 +159,7 @@ class SnapshotManager:
         check_id(id)
         batches = self._batches(id)
         try:
-            while (batch := await asyncio.to_thread(next, batches, None)) is not None:
+            while (batch := await asyncio.to_thread(_next, batches)) is not None:
                 yield batch
         finally:
             await asyncio.to_thread(batches.close)
@@ -345,7 +346,11 @@ class SnapshotManager:
             if stop.is_set():
                 raise CancelledError("stopped on request; nothing was left half done")
 
-        future = asyncio.get_running_loop().run_in_executor(None, work, check)
+        def call() -> _Result:
+            with responsive():
+                return work(check)
+
+        future = asyncio.get_running_loop().run_in_executor(None, call)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -383,6 +388,11 @@ def _check_name(name: object) -> None:
         raise RequestError(
             f"a snapshot's name must be text of 1 to {NAME_CHARACTERS_MAX} characters, got {name!r:.80}"
         )
+
+
+def _next(batches: Iterator[SnapshotBatch]) -> SnapshotBatch | None:
+    with responsive():
+        return next(batches, None)
 
 
 def _go_on() -> None:

@@ -21,6 +21,7 @@ from recollect.compat.ruvector.catalog import SnapshotCatalog
 from recollect.compat.ruvector.graph import GraphFile, attach_graph
 from recollect.compat.ruvector.layout import SnapshotDocument
 from recollect.compat.ruvector.reading import MergedBatch, ReadOptions, merge, read_graph
+from recollect.compat.ruvector.responsive import responsive
 from recollect.compat.ruvector.rows import cut, digest_rows, spec_of
 from recollect.database import Database, DatabaseOptions, LogOptions, VectorOptions
 from recollect.database.held import HeldVectors
@@ -273,7 +274,8 @@ class StreamingRestore:
         if self._steps is None:
             self._restoration = self._begin()
             self._steps = self._restoration.steps()
-        progress = next(self._steps, None)
+        with responsive():
+            progress = next(self._steps, None)
         self._is_finished = progress is None
         return progress
 
