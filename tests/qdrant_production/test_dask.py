@@ -203,7 +203,7 @@ def test_workers_that_all_go_away_fail_the_backup(
 
         leaving = threading.Thread(target=leave)
         leaving.start()
-        told = line("backup", cluster.url, "--executor", f"dask://{address}?timeout=1", status=7)
+        told = line("backup", cluster.url, "--executor", f"dask://{address}?timeout=4", status=7)
         leaving.join(PATIENCE_S)
         for node in cluster.nodes:
             node.faults.clear()
