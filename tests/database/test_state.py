@@ -73,6 +73,19 @@ def test_keys_are_listed_by_code_point_and_found_by_prefix(db: Database) -> None
     assert [record.key for record in db.state.scan_prefix("ns", "x", "a/1")] == ["a/1", "a/15"]
 
 
+@given(keys=st.sets(st.text(max_size=4)), gone=st.sets(st.text(max_size=4)), prefix=st.text(max_size=2))
+def test_a_prefix_finds_what_begins_with_it(keys: set[str], gone: set[str], prefix: str) -> None:
+    table = StateTable()
+    for commit_ts, (key, value) in enumerate(
+        [*((key, b"1") for key in keys), *((key, None) for key in gone)]
+    ):
+        table.write(("ns", "a", key), value, commit_ts + 1, NO_TRANSACTION)
+
+    expected = sorted(key for key in keys - gone if key.startswith(prefix))
+    assert table.keys("ns", "a", prefix) == expected
+    assert [table.read(row).key for row in table.live_rows("ns", "a", prefix)] == expected
+
+
 def test_a_transaction_is_one_commit_over_all_stores(db: Database) -> None:
     transaction = db.state.begin()
     transaction.write("ns", "a", "k", 1)

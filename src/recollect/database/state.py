@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import struct
 from array import array
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -191,13 +191,19 @@ class StateTable:
             return []
         ordered = group.sorted_keys()
         start = bisect_left(ordered, prefix)
-        end = start
-        while end < len(ordered) and ordered[end].startswith(prefix):
-            end += 1
+        end = bisect_right(ordered, prefix, start, key=lambda key: key[: len(prefix)])
         found = ordered[start:end] if prefix else list(ordered)
         if not group.dead_count:
             return found
         return [key for key in found if self._is_live(group.keys[key])]
+
+    def live_rows(self, namespace: str, agent: str, prefix: str) -> list[int]:
+        """Return the newest rows of what `keys` returns, in its order; `read` them without the lock."""
+        group = self._agents.get((namespace, agent))
+        if group is None:
+            return []
+        numbers, newest = group.keys, self._newest
+        return [newest[numbers[key]] for key in self.keys(namespace, agent, prefix)]
 
     def newest_row_of(self, namespace: str, agent: str) -> int:
         """Return the newest row of an agent, where a walk with `agent_rows` begins."""

@@ -122,9 +122,9 @@ class StateStore:
         """Return the newest versions of the keys that begin with `prefix` and have a value, ascending."""
         with self._tables.lock:
             state = self._tables.state
-            keys = state.keys(namespace, agent, prefix)
-            found = [state.newest(namespace, agent, key) for key in keys]
-        return [_record(version) for version in found if version is not None]
+            rows = state.live_rows(namespace, agent, prefix)
+        # Rows never change, so writers need not wait for all values to be read.
+        return [_record(state.read(row)) for row in rows]
 
     def replay(
         self, namespace: str, agent: str, start_ts: int | None = None, end_ts: int | None = None
