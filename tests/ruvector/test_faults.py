@@ -214,6 +214,32 @@ def test_a_dependant_that_is_committed_while_its_base_is_deleted_keeps_the_base(
     assert scene.check(store, tmp_path) == ["new", "inc", "base"]
 
 
+def test_two_cleanups_at_once_do_not_get_in_each_others_way(scene: Scene, tmp_path: Path) -> None:
+    store = scene.store()
+
+    class Other(FaultyStore):
+        def delete(self, key: str) -> None:
+            if not any(one.name == "delete" for one in self.operations):
+                assert run(scene.manager(store).cleanup_old_snapshots(0)) == 2
+            super().delete(key)
+
+    assert run(scene.manager(Other(store)).cleanup_old_snapshots(0)) <= 1
+    assert scene.check(store, tmp_path) == []
+
+
+def test_a_cleanup_leaves_a_snapshot_that_is_needed_since(scene: Scene, tmp_path: Path) -> None:
+    store = scene.store()
+
+    class Creating(FaultyStore):
+        def delete(self, key: str) -> None:
+            if not any(one.name == "delete" for one in self.operations):
+                run(scene.manager(store).create_incremental_snapshot(scene.database, "new", scene.base))
+            super().delete(key)
+
+    assert run(scene.manager(Creating(store)).cleanup_old_snapshots(0)) == 1
+    assert scene.check(store, tmp_path) == ["new", "base"]
+
+
 def test_every_damage_to_any_file_is_found_and_restores_nothing(
     scene: Scene, tmp_path: Path, make_manager: MakeManager
 ) -> None:

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from recollect.compat.ruvector import Snapshot, SnapshotManager, layout
+from recollect.compat.ruvector.files.graph_layout import check_graph, find_nodes
 from recollect.compat.ruvector.files.member import decode_member, encode_member
+from recollect.compat.ruvector.graph import take_graph
 from recollect.database import Database
 from recollect.errors import IntegrityError
 from tests.ruvector.samples import DIMENSION, run
@@ -122,3 +124,43 @@ def test_a_member_that_unpacks_to_more_than_it_says_is_stopped() -> None:
 
     with pytest.raises(IntegrityError, match="length"):
         decode_member(bytes(member))
+
+
+def graph_of(database: Database, tmp_path: Path) -> tuple[bytes, int]:
+    """Return the graph of a stored index, and its nodes."""
+    database.vectors.build_index(tmp_path / "index.usearch")
+    with database.vectors.hold() as held:
+        stored = take_graph(held)
+    return stored.graph.tobytes(), len(stored.rows)
+
+
+def test_no_flipped_byte_of_a_graph_gets_usearch_to_read_what_is_not_there(
+    database: Database, tmp_path: Path
+) -> None:
+    """A graph is taken as it is or refused; links, levels, entry and dimension are never out of bounds."""
+    pytest.importorskip("usearch")
+    graph, count = graph_of(database, tmp_path)
+    good = np.frombuffer(graph, dtype=np.uint8)
+    check_graph(good, find_nodes(good, count), dimension=DIMENSION)
+    layout = find_nodes(good, count)
+    node = int(layout.places[7])
+    above = int(layout.places[int(np.argmax(layout.levels))]) + 10 + 4 * (1 + layout.base_links)
+    places = [
+        (14, "vectors"),  # scalar kind
+        (33, "vectors"),  # dimension
+        (64, "nodes"),
+        (64 + 24, "entry"),  # highest level
+        (64 + 33, "entry"),
+        (104 + 2 * 7, "fill"),  # level of node 7
+        (node + 1, "number"),
+        (node + 8, "level"),
+        (node + 11, "room"),
+        (node + 15, "leads to no node"),
+        (above + 1, "room"),
+        (above + 5, "leads to no node"),
+    ]
+    for place, message in places:
+        bad = good.copy()
+        bad[place] ^= 0x41
+        with pytest.raises(IntegrityError, match=message):
+            check_graph(bad, find_nodes(bad, count), dimension=DIMENSION)

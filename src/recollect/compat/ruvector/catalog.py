@@ -181,8 +181,13 @@ class SnapshotCatalog:
             )
         count = 0
         for snapshot_id in _dependants_first(doomed, bases):
-            self.delete(snapshot_id)
-            count += 1
+            try:
+                self.delete(snapshot_id)
+            except (NotFoundError, ConflictError) as error:
+                # Another process deleted it since, or made a snapshot that needs it.
+                _LOG.info("snapshot %s is left to others: %s", snapshot_id, error)
+            else:
+                count += 1
         return count
 
     def remove_files(self, snapshot_id: str) -> None:

@@ -17,6 +17,13 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from recollect.compat.ruvector.files.graph_layout import (
+    HEAD_SIZE,
+    NODE_KEY,
+    NODES_AT_ONCE,
+    check_graph,
+    find_nodes,
+)
 from recollect.compat.ruvector.files.header import decode_header, encode_header
 from recollect.compat.ruvector.files.member import encode_member
 from recollect.errors import IntegrityError
@@ -30,13 +37,9 @@ _KINDS: tuple[IndexKind, ...] = ("none", "graph", "base")
 _FIELDS = struct.Struct(
     "<IIIIIQQQ"
 )  # kind, dimension, links, add, search, nodes, vectors beside, graph bytes
-_HEAD_SIZE = 64
-_GRAPH_HEAD = struct.Struct("<5Q")
 _CHUNK = 4 << 20
 # What a file may unpack to: real graphs shrink to a half, tiny ones to a twentieth.
 _RATIO_MAX, _SPARE_BYTES = 64, 1 << 20
-_NODES_AT_ONCE = 4096
-_NODE_KEY, _NODE_LEVEL, _LINK = 8, 2, 4
 
 Bytes = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.uint32]
@@ -76,20 +79,21 @@ def split_file(content: Bytes, *, dimension: int) -> tuple[Matrix, npt.NDArray[n
         raise IntegrityError("an index file has no header")
     count, row_bytes = struct.unpack("<II", content[:8].tobytes())
     end = 8 + count * row_bytes
-    if row_bytes != 4 * dimension or len(content) < end + _HEAD_SIZE + _GRAPH_HEAD.size:
+    if row_bytes != 4 * dimension or len(content) < end + HEAD_SIZE:
         raise IntegrityError(
             f"an index file with rows of {row_bytes} bytes is not one of {dimension} float32"
         )
     matrix = content[8:end].view("<f4").reshape(count, dimension)
     graph = np.array(content[end:])
-    places = _node_places(graph, count)
+    layout = find_nodes(graph, count)
     numbers = np.arange(count, dtype="<u8")
     keys = np.empty(count, dtype="<u8")
-    for start in range(0, count, _NODES_AT_ONCE):  # picking bytes holds the interpreter's lock
-        part = slice(start, start + _NODES_AT_ONCE)
-        columns = places[part, None] + np.arange(_NODE_KEY)
+    for start in range(0, count, NODES_AT_ONCE):
+        part = slice(start, start + NODES_AT_ONCE)
+        columns = layout.places[part, None] + np.arange(NODE_KEY)
         keys[part] = graph[columns].view("<u8").reshape(-1)
-        graph[columns] = numbers[part].view(np.uint8).reshape(-1, _NODE_KEY)
+        graph[columns] = numbers[part].view(np.uint8).reshape(-1, NODE_KEY)
+    check_graph(graph, layout, dimension=dimension)
     return matrix, keys, graph
 
 
@@ -145,7 +149,7 @@ def decode_index(
     known = rows[rows != NO_ROW]
     if len(rows) - len(known) != beside_count or (len(known) and int(known.max()) >= row_count):
         raise IntegrityError("the index speaks of rows that the snapshot does not have")
-    _node_places(graph, nodes)
+    check_graph(graph, find_nodes(graph, nodes), dimension=dimension)
     return kind, dimension, StoredGraph(GraphParameters(*parameters), rows, beside, graph)
 
 
@@ -160,19 +164,3 @@ def _join(members: Iterator[bytes], wanted: int) -> bytes:
     if size != wanted:
         raise IntegrityError(f"the index has {size} bytes or more, its header promises {wanted}")
     return b"".join(parts)
-
-
-def _node_places(graph: Bytes, count: int) -> npt.NDArray[np.int64]:
-    """Return where each node begins; checks that the nodes fill the graph to its last byte."""
-    start = _HEAD_SIZE + _GRAPH_HEAD.size
-    if len(graph) < start + 2 * count or graph[:7].tobytes() != b"usearch":
-        raise IntegrityError("the graph is not one that usearch wrote")
-    nodes, links, base_links, _, _ = _GRAPH_HEAD.unpack(graph[_HEAD_SIZE:start].tobytes())
-    if nodes != count or not 0 < links < 1 << 16 or not 0 < base_links < 1 << 16:
-        raise IntegrityError(f"the graph has {nodes} nodes, expected {count}")
-    levels = graph[start : start + 2 * count].view("<i2").astype(np.int64)
-    sizes = _NODE_KEY + _NODE_LEVEL + _LINK * (1 + base_links) + levels * _LINK * (1 + links)
-    ends: npt.NDArray[np.int64] = start + 2 * count + np.cumsum(sizes)
-    if (count and (levels.min() < 0 or int(ends[-1]) != len(graph))) or (not count and len(graph) != start):
-        raise IntegrityError("the nodes of the graph do not fill it")
-    return np.asarray(ends - sizes)
