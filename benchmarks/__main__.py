@@ -12,6 +12,8 @@ RUNS = (
     ("benchmarks.edge_rounds", "--records", "20000", "--rounds", "5"),
     ("benchmarks.memory", "--records", "100000"),
     ("benchmarks.ruvector", "--records", "20000", "--index"),
+    ("benchmarks.qdrant_capture", "--records", "5000", "--hnsw-m", "8"),
+    ("benchmarks.qdrant_pieces", "--records", "5000", "--rounds", "4"),
 )
 
 

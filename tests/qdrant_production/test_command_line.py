@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from recollect.cli.main import main
-from recollect.testing.qdrant_server import QdrantServer
-from tests.qdrant_production.conftest import client, count, make, write
+from recollect.testing.qdrant_server import QdrantCluster, QdrantServer
+from tests.qdrant_production.conftest import ask, client, count, drop, make, write
 
 
 @pytest.fixture
@@ -32,9 +32,19 @@ class Line:
         capsys.readouterr()
 
     def __call__(self, *arguments: str, status: int = 0) -> Any:
+        lines = self.lines(*arguments, status=status)
+        return lines if status else json.loads(lines.strip().splitlines()[-1])
+
+    def lines(self, *arguments: str, status: int = 0) -> str:
+        """Return all that a command says in JSON lines, or the message that it fails with."""
         assert main([*arguments, "-r", self._repository, "--json"]) == status
         told = self._capsys.readouterr()
-        return json.loads(told.out.strip().splitlines()[-1]) if status == 0 else told.err + told.out
+        return told.out if status == 0 else told.err + told.out
+
+    def text(self, *arguments: str) -> str:
+        """Return what a command says to people."""
+        assert main([*arguments, "-r", self._repository]) == 0
+        return self._capsys.readouterr().out
 
 
 @pytest.fixture
@@ -106,3 +116,82 @@ def test_a_live_collection_compares_as_it_was_captured(line: Line, server: Qdran
 
     assert line("diff", "latest", server.url)["is_same"]
     assert line("verify", "latest", "--against", server.url)["is_sound"]
+
+
+def test_show_tells_way_node_and_consistency_of_every_shard(line: Line, cluster: QdrantCluster) -> None:
+    with client(cluster.rest_url) as rest:
+        make(rest, shard_number=2, replication_factor=2)
+        write(rest, range(40))
+    (collection,) = line("backup", cluster.url, "--physical")["collections"]
+    peers = [str(node.peer_id) for node in cluster.nodes]
+
+    assert [shard["replicas"] for shard in collection["shards"]] == [peers[:2], peers[1:]]
+    shown = line.text("show", "latest")
+    rows = [row.split() for row in shown.splitlines() if "point-in-time" in row]
+    assert [row[0] for row in rows] == ["0", "1"]
+    assert [row[1] for row in rows] == [shard["replica"] for shard in collection["shards"]]
+    assert "per-shard" in shown
+
+
+def test_a_cluster_that_loses_a_node_is_backed_up_and_comes_back_by_files(
+    line: Line, cluster: QdrantCluster, tmp_path: Path
+) -> None:
+    with client(cluster.rest_url) as rest:
+        make(rest, shard_number=3, replication_factor=2)
+        write(rest, range(90))
+    cluster.nodes[2].stop()
+
+    (collection,) = line("backup", cluster.url, "--physical")["collections"]
+
+    assert (collection["consistency"], collection["record_count"]) == ("per-shard", 90)
+    assert str(cluster.nodes[2].peer_id) not in {shard["replica"] for shard in collection["shards"]}
+    with QdrantCluster(tmp_path / "second", 2) as second, QdrantServer(tmp_path / "single") as single:
+        for url in (second.url, single.url):
+            (restored,) = line("restore", "latest", url, "--fast")["collections"]
+            assert (restored["method"], restored["record_count"]) == ("files", 90)
+
+
+@pytest.mark.usefixtures("filled")
+def test_files_of_another_version_are_refused_and_it_is_said(
+    line: Line, server: QdrantServer, tmp_path: Path
+) -> None:
+    line("backup", server.url, "--physical")
+    with QdrantServer(tmp_path / "other") as other:
+        other.faults.version = "1.21.3"
+        told = line("restore", "latest", other.url, "--fast", status=2)
+        assert "they are of version 1.19.0, and the server has 1.21.3" in told
+
+        (step,) = line("restore", "latest", other.url, "--dry-run")["collections"]
+        assert (step["method"], "the same or the next minor reads them" in step["reason"]) == (
+            "records",
+            True,
+        )
+        assert line("restore", "latest", other.url)["fingerprint_matched"]
+
+
+def test_records_come_back_into_a_live_collection(
+    line: Line, server: QdrantServer, filled: httpx.Client
+) -> None:
+    line("backup", server.url)
+    drop(filled, [5, 6])
+    write(filled, [7], seed=4)
+
+    lines = line.lines("diff", "latest", server.url, "--records", status=0).splitlines()
+    seen = [json.loads(each) for each in lines]
+    changed = {each["record_id"]: each["change"] for each in seen if each["message_type"] == "record"}
+    assert changed == {5: "removed", 6: "removed", 7: "changed"}
+    told = line("restore", "latest", server.url, "--ids", "5,6,7")
+    assert (told["restored_count"], told["kept_count"]) == (2, 1)
+    assert count(filled) == 300
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_drill_on_a_server_uses_the_files(line: Line, server: QdrantServer, tmp_path: Path) -> None:
+    line("backup", server.url, "--physical")
+    with QdrantServer(tmp_path / "other") as other:
+        told = line("drill", "--target", other.url)
+
+        (collection,) = told["collections"]
+        assert (told["is_passed"], collection["is_match"], collection["method"]) == (True, True, "files")
+        with client(other.rest_url) as rest:
+            assert ask(rest, "GET", "/collections")["collections"] == []

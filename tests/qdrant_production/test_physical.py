@@ -149,6 +149,22 @@ def test_files_of_a_later_snapshot_serve_an_earlier_one(
     assert result.record_count == 600
 
 
+def test_of_files_of_equal_records_those_of_the_snapshot_itself_serve(
+    bench: Bench, server: QdrantServer, filled: httpx.Client, other: QdrantServer
+) -> None:
+    write(filled, range(300), seed=5)
+    before = bench.backup(server.url, files=ALWAYS)
+    assert server.optimize("docs")
+    after = bench.backup(server.url, files=ALWAYS)
+    assert before.collections[0].fingerprint == after.collections[0].fingerprint
+
+    bases = [plan(bench, each, other.url, way="files").steps[0].way.base for each in (before, after)]
+
+    assert [base.snapshot_id for base in bases if base is not None] == [before.id, after.id]
+    put_back(bench, after, other.url, way="files")
+    assert not other.optimize("docs"), "nothing is left to index"
+
+
 def test_files_that_did_not_change_are_stored_once(
     bench: Bench, server: QdrantServer, filled: httpx.Client
 ) -> None:

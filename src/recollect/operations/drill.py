@@ -14,6 +14,7 @@ from contextlib import ExitStack, closing
 import msgspec
 import numpy as np
 
+from recollect.catalog.catalog import Catalog
 from recollect.catalog.drills import record_drill
 from recollect.clock import Clock
 from recollect.engines.base import Drillable, Searcher, Target
@@ -166,6 +167,7 @@ class _Job:
                 expected=restored.expected,
                 is_match=restored.is_match,
                 adapted_count=restored.adapted_count,
+                method=restored.method,
                 restore_seconds=round(restore_seconds, 3),
             )
             spec = _searched(entry, self._options)
@@ -184,7 +186,8 @@ class _Job:
     ) -> tuple[restore.RestoredCollection, float]:
         before = self._clock.monotonic()
         options = restore.RestoreOptions(collections=((entry.name, scratch),))
-        plan = restore.plan(self._snapshot, self._target, options=options)
+        history = Catalog(self._repository).list()
+        plan = restore.plan(self._snapshot, self._target, options=options, history=history)
         report = restore.apply(plan, self._repository, self._target, clock=self._clock, on_event=on_event)
         return report.collections[0], self._clock.monotonic() - before
 

@@ -15,6 +15,7 @@ class DrilledCollection(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         fingerprint: Read back from the scratch engine.
         expected: Of the snapshot, or of its records as that engine holds them (`adapted_count`).
+        method: How it was restored: by "records", or by the engine's own "files" and what changed since.
         restore_seconds: From an empty engine to the last record proven.
         index_seconds: To build the search index after that.
         vector: The named vector that was searched; queries were not replayed where it has none.
@@ -32,6 +33,7 @@ class DrilledCollection(msgspec.Struct, frozen=True, kw_only=True):
     expected: str
     is_match: bool
     adapted_count: int = 0
+    method: str = "records"
     restore_seconds: float = 0.0
     index_seconds: float = 0.0
     vector: str = ""
