@@ -15,9 +15,10 @@ from recollect.engines.qdrant.target import version_refusal
 from recollect.errors import IntegrityError, UnsupportedError
 from recollect.operations import prune, restore
 from recollect.operations.files import PIECE_BYTES, FileStore, read_piece
+from recollect.operations.restore_plan import choose_way
 from recollect.policy.duration import Duration
 from recollect.testing.qdrant_server import QdrantCluster, QdrantServer
-from recollect.values.snapshot import Snapshot
+from recollect.values.snapshot import ChangeCounts, Snapshot
 from tests.qdrant_production.capturing import Bench
 from tests.qdrant_production.conftest import ask, client, drop, make, points, write
 
@@ -106,7 +107,7 @@ def test_a_restore_by_files_brings_the_index_along(
 ) -> None:
     snapshot = bench.backup(server.url, files=ALWAYS)
 
-    result = put_back(bench, snapshot, other.url)
+    result = put_back(bench, snapshot, other.url, way="files")
 
     assert result.method == "files"
     assert other.faults.calls[UPSERT] == 0
@@ -128,7 +129,7 @@ def test_changes_since_the_files_are_applied(
     write(filled, [4], seed=2)
     bench.backup(server.url)
 
-    result = put_back(bench, wanted, other.url)
+    result = put_back(bench, wanted, other.url, way="files")
 
     assert result.method == "files"
     assert result.fingerprint == wanted.collections[0].fingerprint
@@ -143,7 +144,7 @@ def test_files_of_a_later_snapshot_serve_an_earlier_one(
     drop(filled, [10])
     bench.backup(server.url, files=ALWAYS)
 
-    result = put_back(bench, wanted, other.url)
+    result = put_back(bench, wanted, other.url, way="files")
 
     assert result.method == "files", bench.notes
     assert result.record_count == 600
@@ -189,7 +190,7 @@ def test_files_that_were_not_stored_before_are_fetched_whole(
     snapshot = bench.backup(server.url, files=ALWAYS)
 
     assert {shard.transfer for shard in snapshot.collections[0].shards} == {"all"}
-    assert put_back(bench, snapshot, other.url).method == "files"
+    assert put_back(bench, snapshot, other.url, way="files").method == "files"
 
 
 def test_partial_transfers_give_files_that_restore(
@@ -300,6 +301,36 @@ def test_another_number_of_shards_is_restored_by_records(
 
 
 @pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize(
+    ("record_count", "changed", "method"),
+    [(1_000_000, 0, "files"), (1_000_000, 100_000, "files"), (1_000_000, 1_200_000, "records")],
+)
+def test_the_planner_takes_what_is_done_sooner(
+    bench: Bench, server: QdrantServer, other: QdrantServer, record_count: int, changed: int, method: str
+) -> None:
+    with_files = enlarged(bench.backup(server.url, files=ALWAYS), record_count, 0)
+    wanted = enlarged(bench.backup(server.url), record_count, changed)
+    target = bench.target(other.url)
+
+    try:
+        way = choose_way(wanted.collections[0], wanted, [with_files, wanted], target, "auto")
+    finally:
+        target.close()
+
+    assert way.method == method
+    assert (way.base is None) is (method == "records")
+    assert way.reason
+
+
+def enlarged(snapshot: Snapshot, record_count: int, changed: int) -> Snapshot:
+    """Return a snapshot whose collection claims so many records, and changed ones."""
+    (entry,) = snapshot.collections
+    changes = ChangeCounts(changed=changed)
+    bigger = msgspec.structs.replace(entry, record_count=record_count, changes=changes)
+    return msgspec.structs.replace(snapshot, collections=(bigger,))
+
+
+@pytest.mark.usefixtures("filled")
 def test_a_plan_tells_bytes_and_time(bench: Bench, server: QdrantServer, other: QdrantServer) -> None:
     snapshot = bench.backup(server.url, files=ALWAYS)
 
@@ -348,7 +379,7 @@ def test_a_cluster_gets_its_files_on_the_nodes_that_hold_the_shards(
         write(rest, range(90, 120))
         snapshot = bench.backup(cluster.url, files=ALWAYS)
     with QdrantCluster(tmp_path / "second") as second:
-        result = put_back(bench, snapshot, second.url)
+        result = put_back(bench, snapshot, second.url, way="files")
 
         assert result.method == "files"
         assert sum(node.faults.calls[UPLOAD] for node in second.nodes) == 3

@@ -57,6 +57,11 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     index_seconds: float
 
+    @property
+    def total_seconds(self) -> float:
+        """Until all is done."""
+        return self.seconds + self.index_seconds
+
 
 class Way(msgspec.Struct, frozen=True, kw_only=True):
     """How one collection is restored.
@@ -93,8 +98,7 @@ def choose_way(
             )
         return Way(method="records", reason=refusal, estimate=by_records)
     by_files = _by_files(entry, base)
-    total = by_records.seconds + by_records.index_seconds
-    if wanted == "files" or by_files.seconds <= total:
+    if wanted == "files" or by_files.total_seconds <= by_records.total_seconds:
         reason = "asked for" if wanted == "files" else "sooner, index included"
         return Way(method="files", base=base, is_wanted=wanted == "files", reason=reason, estimate=by_files)
     reason = f"{base.changed_count} records changed since the files of {base.snapshot_id} were stored"
