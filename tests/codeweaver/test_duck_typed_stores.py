@@ -202,3 +202,21 @@ def test_snapshots_that_are_asked_for_at_once_get_a_second_each(tmp_path: Path) 
 
     run(steps())
     assert sorted(clock.pauses) == [1.0, 2.0, 3.0]
+
+
+def test_the_location_of_a_snapshot_is_a_url_whatever_the_collection_is_called(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    """For clients with Qdrant's own signature that do not tell where their server is."""
+    asked: list[str] = []
+
+    def recover_snapshot(collection_name: str, location: str, *, wait: bool) -> bool:
+        assert (collection_name, wait) == ("50% of #1", True)
+        asked.append(location)
+        return True
+
+    store = store_of(SimpleNamespace(recover_snapshot=recover_snapshot), "50% of #1")
+    service = QdrantSnapshotBackupService(store, tmp_path / "kept", clock=clock)
+
+    assert run(service.restore_snapshot("a b.snapshot"))
+    assert asked == ["file:///qdrant/snapshots/50%25%20of%20%231/a%20b.snapshot"]

@@ -16,6 +16,7 @@ from collections.abc import Coroutine
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from recollect.clock import Clock, SystemClock
 from recollect.compat.codeweaver.client_calls import ClientCalls, rest_address
@@ -327,7 +328,7 @@ class QdrantSnapshotBackupService:
             await asyncio.to_thread(self._restore_into, server, name)
             done = True
         else:
-            location = f"file:///qdrant/snapshots/{self.collection_name}/{name}"
+            location = f"file://{quote(f'/qdrant/snapshots/{self.collection_name}/{name}')}"
             arguments = {"collection_name": self.collection_name, "location": location, "wait": wait}
             done = await self._calls.call("recover_snapshot", arguments)
         if done is False:
