@@ -11,6 +11,7 @@ import numpy as np
 
 from recollect.compat.nvecd.export import SnapshotCounts
 from recollect.compat.nvecd.extra import CollectionRows, Extra, StateRow, VectorRow, decode_extra
+from recollect.compat.nvecd.extra_check import check_extra
 from recollect.compat.nvecd.gate import Gate
 from recollect.compat.nvecd.snapshot.content import EdgeColumns, EventColumns, Fields
 from recollect.compat.nvecd.snapshot.decode import decode_edges, decode_events, decode_metadata
@@ -73,6 +74,7 @@ def load_file(
     sections = read_sections(descriptor, header, limits)
     stores = sections.stores
     extra = decode_extra(read_store(descriptor, stores[EXTRA])) if EXTRA in stores else Extra()
+    check_extra(extra)
     _drop(database, STAGING)
     try:
         with ThreadPoolExecutor(1, thread_name_prefix="nvecd-load") as pool:
