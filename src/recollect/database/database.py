@@ -88,14 +88,9 @@ class Database:
             self._checkpointer = self._make_checkpointer(started.checkpoint)
             planner = Planner(tables.schemas(), options.vectors.metric)
             self._indexer = Indexer(tables, directory.index_path, options.vectors)
+            encode = ops.encode_body if options.log.is_kept else ops.encode_nothing
             self._committer = Committer(
-                tables,
-                planner,
-                writer,
-                clock=clock,
-                fsync=fsync,
-                on_commit=self._note_commit,
-                encode=ops.encode_body if options.log.is_kept else ops.encode_nothing,
+                tables, planner, writer, clock=clock, fsync=fsync, on_commit=self._note_commit, encode=encode
             )
             if fsync == "interval":
                 self._syncer = Syncer(self.sync, options.log.fsync_interval_s)
@@ -394,8 +389,7 @@ class Database:
 
 def check_schema(schema: CollectionSchema) -> CollectionSchema:
     """Return the schema if a collection can have it; RequestError says which part it cannot."""
-    if len(schema.vectors) != 1:
-        count = len(schema.vectors)
+    if (count := len(schema.vectors)) != 1:
         raise RequestError(f"a collection of this database has exactly one vector, the schema has {count}")
     spec = schema.vectors[0]
     if spec.kind != "dense" or spec.datatype != "float32" or spec.metric == "manhattan":
