@@ -6,6 +6,7 @@ does not wait for NumPy and Arrow.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import io
 import os
@@ -86,13 +87,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code (docs/reference/errors.md)."""
     if arguments is None:  # this process is ours, from its first word to its exit code
         sys.meta_path.insert(0, _WithoutPandas())
+        gc.disable()  # importing makes nothing but what stays
     words = _command_first(list(sys.argv[1:] if arguments is None else arguments)) or ["--help"]
     _replace_closed_streams()
     _show_what_cannot_be_encoded()
     try:
         with _termination_as_interrupt():
             called = next((word for word in words if not word.startswith("-")), "")
-            result = build_app({called})(args=words, prog_name="recollect", standalone_mode=False)
+            app = build_app({called})
+            if arguments is None:
+                gc.freeze()
+                gc.enable()
+            result = app(args=words, prog_name="recollect", standalone_mode=False)
             _flush()
         return _exit_code(result, words)
     except RecollectError as error:
