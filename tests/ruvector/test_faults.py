@@ -11,6 +11,8 @@ import pytest
 
 from recollect.clock import ManualClock
 from recollect.compat.ruvector import SnapshotManager
+from recollect.compat.ruvector.files.index_file import GraphParameters, StoredGraph
+from recollect.compat.ruvector.graph import GraphFile
 from recollect.database import Database
 from recollect.errors import (
     ConflictError,
@@ -296,3 +298,15 @@ def test_a_store_that_fails_while_it_is_read_restores_nothing(scene: Scene, tmp_
         assert attempt(restore, scene.store(), plan) is not None, plan
         assert not (tmp_path / "r").exists()
         assert not [*tmp_path.glob(".r.*")]
+
+
+def test_the_space_of_an_index_is_taken_before_it_is_filled(tmp_path: Path) -> None:
+    """Filling a mapped file on a full disk would end the process by a signal."""
+    parameters = GraphParameters(16, 128, 64)
+    rows, beside = np.arange(1000, dtype=np.uint32), np.zeros((0, 384), dtype=np.float32)
+    stored = StoredGraph(parameters, rows, beside, np.zeros(100, dtype=np.uint8))
+
+    file = GraphFile(tmp_path / "index", stored, dimension=384)
+
+    status = file.path.stat()
+    assert 512 * status.st_blocks >= status.st_size == 8 + 1000 * 4 * 384 + 100

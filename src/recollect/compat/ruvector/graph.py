@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -91,9 +92,11 @@ class GraphFile:
         row_bytes = 4 * dimension
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            content = np.memmap(
-                path, dtype=np.uint8, mode="w+", shape=(len(head) + count * row_bytes + len(stored.graph),)
-            )
+            size = len(head) + count * row_bytes + len(stored.graph)
+            with path.open("xb") as file:
+                # A full disk must be an error: in a mapped file it is a signal that ends the process.
+                os.posix_fallocate(file.fileno(), 0, size)
+            content = np.memmap(path, dtype=np.uint8, mode="r+", shape=(size,))
         except OSError as error:
             raise storage_error(error, f"cannot write the index {path}") from error
         content[: len(head)] = np.frombuffer(head, dtype=np.uint8)
