@@ -285,7 +285,7 @@ async def _timed(work: Callable[[], Awaitable[Any]]) -> Taken:
             late = max(late, now)
             if now > kept:
                 after = _core_waits()
-                waited = sum(after[name] - before for name, before in waits.items() if name in after)
+                waited = sum(wait - waits.get(name, 0.0) for name, wait in after.items())
                 kept = max(kept, now - waited)
 
     await asyncio.to_thread(_wait_for_quiet)
