@@ -25,7 +25,7 @@ from recollect.database.planner import Planner
 from recollect.database.state import NO_TRANSACTION
 from recollect.database.tables import Tables
 from recollect.errors import ConflictError, RecollectError, RequestError
-from recollect.storage.files import storage_error
+from recollect.system_error import storage_error
 
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 

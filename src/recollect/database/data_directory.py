@@ -20,7 +20,7 @@ import msgspec
 
 from recollect.database.log.files import Files
 from recollect.errors import FormatVersionError, IntegrityError, LeaseHeldError, NotFoundError
-from recollect.storage.files import storage_error
+from recollect.system_error import storage_error
 from recollect.values.ulid import RandomBytes, new_ulid
 
 DATABASE_FORMAT = 1

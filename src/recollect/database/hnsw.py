@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from recollect.database.options import VectorOptions
 from recollect.errors import IntegrityError, MissingDependencyError, UnavailableError
-from recollect.storage.files import storage_error
+from recollect.system_error import storage_error
 from recollect.values.schema import Metric, VectorSpec
 
 METRICS: dict[Metric, str] = {"cosine": "cos", "dot": "ip", "euclid": "l2sq"}

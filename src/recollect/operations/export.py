@@ -19,9 +19,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recollect.errors import AccessError, ConflictError, NotFoundError, RecollectError, UnavailableError
+from recollect.errors import ConflictError, NotFoundError, RecollectError
 from recollect.repository.repository import Repository
 from recollect.segments.reader import RunsReader
+from recollect.system_error import storage_error
 from recollect.values import batch as columns
 from recollect.values.event import OnEvent, Progress, ignore_events
 from recollect.values.key import INTEGER_KEY_SIZE, TAG_INTEGER, decode_keys
@@ -87,10 +88,8 @@ def _unfinished_file(unfinished: Path, path: Path) -> Iterator[BinaryIO]:
         raise _taken(unfinished if error.filename == str(unfinished) else path) from error
     except FileNotFoundError as error:
         raise NotFoundError(f"there is no directory {path.parent}", "create it, or choose another") from error
-    except PermissionError as error:
-        raise AccessError(f"writing {path}: {error.strerror}", "check the directory's permissions") from error
     except OSError as error:
-        raise UnavailableError(f"writing {path}: {error.strerror or error}", "check the disk") from error
+        raise storage_error(error, f"writing {path}") from error
 
 
 def _taken(path: Path) -> ConflictError:

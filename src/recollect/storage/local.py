@@ -16,6 +16,7 @@ from pathlib import Path
 from recollect.errors import AccessError, ConflictError, NotFoundError, RequestError, UnavailableError
 from recollect.storage import files
 from recollect.storage.base import StoredObject, check_key, check_prefix, is_key_part
+from recollect.system_error import is_absent, storage_error
 
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO in the way must not block us
 
@@ -116,7 +117,7 @@ class LocalStore:
             try:
                 path.unlink()
             except OSError as error:
-                if files.is_absent(error) or path.is_dir():
+                if is_absent(error) or path.is_dir():
                     return
                 raise
             files.sync_directory(path.parent)
@@ -129,7 +130,7 @@ class LocalStore:
             try:
                 directory.rmdir()
             except OSError as error:
-                if files.is_absent(error) or error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
+                if is_absent(error) or error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
                     return
                 raise
             files.sync_directory(directory.parent)
@@ -235,9 +236,9 @@ class LocalStore:
         except OSError as error:
             if isinstance(error, AccessError):
                 raise
-            if files.is_absent(error):
+            if is_absent(error):
                 raise NotFoundError(f"there is no {key} in {self.url}") from error
-            raise files.storage_error(error, f"cannot read {key} in {self.url}") from error
+            raise storage_error(error, f"cannot read {key} in {self.url}") from error
 
     @contextlib.contextmanager
     def _reporting(self, verb: str, key: str, byte_size: int | None = None) -> Iterator[None]:
@@ -257,7 +258,7 @@ class LocalStore:
             step = "find out what else removes files there, then run this again"
             raise UnavailableError(message, step) from error
         except OSError as error:
-            raise files.storage_error(error, action) from error
+            raise storage_error(error, action) from error
 
 
 def _order(entry: os.DirEntry[str]) -> str:

@@ -35,6 +35,7 @@ from recollect.errors import (
     UnavailableError,
     UnsupportedError,
 )
+from recollect.system_error import storage_error
 from recollect.values.event import Note, OnEvent, Progress, ignore_events
 
 READY_ATTEMPTS = 5
@@ -197,9 +198,7 @@ def _finish(part: Path, final: Path, manifest: Manifest) -> None:
         part.rename(final)
         _sync(final.parent)
     except OSError as error:
-        raise UnavailableError(
-            f"writing {final}: {error.strerror}", "check the disk with `df -h`, then run it again"
-        ) from error
+        raise storage_error(error, f"writing {final}") from error
 
 
 def _expire(parent: Path, keep: int, on_event: OnEvent) -> list[Path]:

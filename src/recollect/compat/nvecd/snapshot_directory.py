@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from recollect.errors import AccessError, RequestError
-from recollect.storage.files import make_directory, storage_error, sync_directory, sync_file
+from recollect.storage.files import make_directory, sync_directory, sync_file
+from recollect.system_error import storage_error
 
 _SHARED_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _FILE_MODE = 0o600

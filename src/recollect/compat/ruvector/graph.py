@@ -24,7 +24,8 @@ from recollect.database.held import HeldVectors
 from recollect.database.options import VectorOptions
 from recollect.database.stores import VectorStore
 from recollect.errors import IntegrityError, MissingDependencyError
-from recollect.storage.files import storage_error, sync_file
+from recollect.storage.files import sync_file
+from recollect.system_error import storage_error
 
 _LOG = logging.getLogger("recollect.ruvector")
 

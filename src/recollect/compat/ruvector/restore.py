@@ -27,7 +27,8 @@ from recollect.database import Database, DatabaseOptions, LogOptions, VectorOpti
 from recollect.database.held import HeldVectors
 from recollect.database.stores import VectorStore
 from recollect.errors import ConflictError, VerificationError
-from recollect.storage.files import storage_error, sync_directory
+from recollect.storage.files import sync_directory
+from recollect.system_error import storage_error
 from recollect.values.event import Progress
 from recollect.values.fingerprint import Fingerprint
 from recollect.values.key import RecordId, decode_key

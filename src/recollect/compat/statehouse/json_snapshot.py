@@ -27,7 +27,7 @@ from recollect.database.recovery import Recovered, make_database
 from recollect.database.state import NO_TRANSACTION, FrozenState, Version
 from recollect.database.tables import Tables
 from recollect.errors import FormatVersionError, IntegrityError, NotFoundError
-from recollect.storage.files import storage_error
+from recollect.system_error import storage_error
 from recollect.values.ulid import RandomBytes
 
 VERSION = 1

@@ -11,7 +11,7 @@ from recollect.database.log.files import Files
 from recollect.database.log.segment import Commit, SegmentReader, damaged, segment_first_ts, segment_name
 from recollect.database.log.writer import LogWriter
 from recollect.errors import IntegrityError
-from recollect.storage.files import storage_error
+from recollect.system_error import storage_error
 
 
 class TornTail(NamedTuple):

@@ -30,7 +30,8 @@ from recollect.engines.edge.shard import is_shard, opened, require_shard, requir
 from recollect.engines.edge.source import describe_shard, edge_info
 from recollect.engines.edge.staging import REPLACED, create_locked, remove_abandoned, staging_path
 from recollect.engines.edge.write import batch_to_points, operations_of
-from recollect.errors import AccessError, ConflictError, RequestError, UnavailableError
+from recollect.errors import ConflictError, RequestError
+from recollect.system_error import storage_error
 from recollect.values.schema import CollectionSchema
 
 
@@ -203,11 +204,5 @@ class EdgeStaged:
 def _file_errors(action: str, path: Path) -> Iterator[None]:
     try:
         yield
-    except PermissionError as error:
-        raise AccessError(
-            f"{action} {path}: {error.strerror}", "check the directory's permissions"
-        ) from error
     except OSError as error:
-        raise UnavailableError(
-            f"{action} {path}: {error.strerror}", "check the disk and run the command again"
-        ) from error
+        raise storage_error(error, f"{action} {path}") from error

@@ -9,7 +9,7 @@ import msgspec
 
 from recollect.compat.nvecd.config.settings import NetworkSettings, NvecdSettings
 from recollect.errors import MissingDependencyError, NotFoundError, RequestError
-from recollect.storage.files import storage_error
+from recollect.system_error import storage_error
 
 LOCAL_ONLY = ["127.0.0.1/32"]
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from recollect.storage.files import storage_error
+from recollect.system_error import storage_error
 
 PIECE_BYTES = 4 << 20
 

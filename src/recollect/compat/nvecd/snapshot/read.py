@@ -42,7 +42,7 @@ from recollect.compat.nvecd.snapshot.layout import (
 )
 from recollect.compat.nvecd.snapshot.vector_stream import VectorStream
 from recollect.errors import FormatVersionError
-from recollect.storage.files import storage_error
+from recollect.system_error import storage_error
 
 Fault: TypeAlias = Literal["header", "version", "size", "checksum"]
 _RESERVED_BYTES_MAX = 4096

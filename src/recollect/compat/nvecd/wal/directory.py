@@ -27,7 +27,8 @@ from recollect.compat.nvecd.wal.record import (
     decode_body,
 )
 from recollect.errors import FormatVersionError, IntegrityError, LeaseHeldError
-from recollect.storage.files import make_directory, storage_error
+from recollect.storage.files import make_directory
+from recollect.system_error import storage_error
 
 _NAME = re.compile(r"wal-([0-9]{6})\.log")
 NUMBER_MAX = 999_999

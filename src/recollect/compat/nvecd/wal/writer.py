@@ -22,7 +22,8 @@ from recollect.compat.nvecd.wal.record import (
 )
 from recollect.compat.nvecd.wal.sidecar import Sidecar, write_sidecar
 from recollect.errors import RecollectError, UnavailableError
-from recollect.storage.files import storage_error, sync_directory, sync_file
+from recollect.storage.files import sync_directory, sync_file
+from recollect.system_error import storage_error
 
 
 class LogWriter:
