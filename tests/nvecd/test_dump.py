@@ -142,6 +142,24 @@ def test_the_documented_errors_read_word_for_word(tmp_path: Path) -> None:
         (directory / "newer.nvec").write_bytes(data)
         assert ask(face, "DUMP LOAD newer.nvec") == "(error) Version mismatch: expected 1, got 2\r\n"
         assert ask(face, "DUMP SAVE ../x") == "(error) Invalid filepath: path traversal detected\r\n"
+        assert ask(face, "DUMP FOO") == "(error) Unknown DUMP subcommand: FOO\r\n"
+        with face.gate.loading():
+            assert ask(face, "DUMP SAVE b.nvec") == "(error) Cannot save snapshot: read-only mode\r\n"
+        directory.chmod(0o777)
+        assert ask(face, "DUMP SAVE b.nvec").split("\r\n")[:2] == [
+            "(error) Permission denied",
+            f"reason: Storage directory must not be writable by group or others: {directory}",
+        ]
+
+
+def test_the_documented_info_counts_nothing_that_it_cannot_read(tmp_path: Path) -> None:
+    directory = tmp_path / "s"
+    with open_face(settings_in(directory, reply_style="doc")) as face:
+        fill(face)
+        ask(face, "DUMP SAVE a.nvec")
+        (directory / "cut.nvec").write_bytes((directory / "a.nvec").read_bytes()[:150])
+        reply = ask(face, "DUMP INFO cut.nvec")
+        assert reply.startswith(f"(error) Failed to read snapshot info from {directory}/cut.nvec: ")
 
 
 def wait_for(face: Face, state: str) -> None:

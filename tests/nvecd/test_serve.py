@@ -80,3 +80,48 @@ def test_import_and_export_on_the_command_line(tmp_path: Path, capsys: pytest.Ca
     assert (private / "b.nvec").stat().st_size == source.stat().st_size
     source.write_bytes(source.read_bytes()[:-1] + b"x")
     assert main(["import", str(source), "-r", repository]) == 20
+
+
+def test_what_a_configuration_leaves_out_is_as_without_one(tmp_path: Path) -> None:
+    config = tmp_path / "nvecd.yaml"
+    config.write_text("snapshot: {interval_sec: 7200, retain: 5}\n")  # as the documentation prints it
+    server = daemon(tmp_path / "data", f"nvecd.config={config}")
+    server.start()
+    try:
+        assert server.nvecd is not None
+        client = Client(server.nvecd.server.port)
+        assert client.ask("VECSET a 1 2") == "OK VECSET"
+        saved = client.ask("DUMP SAVE a.nvec")
+        assert saved == f"OK Snapshot saved: {tmp_path}/data/nvecd/a.nvec"
+        assert server.nvecd.face.settings.snapshot.retain == 5
+        client.close()
+    finally:
+        server.stop()
+
+
+def test_metric_and_events_of_a_configuration_are_in_force(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = tmp_path / "nvecd.yaml"
+    config.write_text(
+        "vectors: {distance_metric: dot}\nevents: {ctx_buffer_size: 10}\n"
+        f"wal: {{enabled: true, dir: {tmp_path / 'wal'}}}\n"
+    )
+    server = daemon(tmp_path / "data", f"nvecd.config={config}")
+    with caplog.at_level("INFO"):
+        server.start()
+    try:
+        assert server.nvecd is not None
+        client = Client(server.nvecd.server.port)
+        client.ask("VECSET a 3 4")
+        assert client.ask("SIMV 1 1 1") == "OK RESULTS 1"
+        assert client.line() == "a 7.0000"
+        for number in range(12):
+            client.ask(f"EVENT c ADD item{number} 1")
+        client.ask("DUMP SAVE a.nvec")
+        client.lines(4)
+        assert client.ask("DUMP LOAD a.nvec") == "OK Snapshot loaded: 10 events, 1 vectors"
+        client.close()
+    finally:
+        server.stop()
+    assert "wal.enabled is without effect" in caplog.text

@@ -25,7 +25,7 @@ from recollect.errors import RecollectError
 from recollect.journal.stream import Gap
 from recollect.repository.repository import Repository
 from recollect.service.counters import CounterLog
-from recollect.service.nvecd_face import face_settings
+from recollect.service.nvecd_face import database_options, face_settings
 from recollect.service.options import ServeOptions
 from recollect.values.snapshot import Snapshot
 from recollect.values.ulid import RandomBytes
@@ -104,7 +104,7 @@ class Daemon:
         database = Database.open(
             path,
             fsync="off" if options.use_memory else options.fsync,
-            options=options.database_options(),
+            options=database_options(options, path),
             clock=self._clock,
             random_bytes=self._random_bytes,
         )
@@ -131,11 +131,13 @@ class Daemon:
                 self._counters = CounterLog(service.measures)
                 self._every(options.statehouse.counters_interval_s, self._counters.write)
         if options.nvecd.enabled:
-            settings = face_settings(options.nvecd, path)
+            settings = face_settings(options, path)
             nvecd = Instance(settings, self._clock, _LOG.info, database=database)
             nvecd.start()
             self.nvecd = nvecd
             _LOG.info("nvecd listening on %s:%d", settings.api.tcp.bind, nvecd.server.port)
+            if nvecd.http is not None:
+                _LOG.info("nvecd HTTP on %s:%d", settings.api.http.bind, nvecd.http.port)
         for face in self._faces:
             face.start()
 

@@ -71,8 +71,8 @@ class NvecdOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         enabled: Serve it.
         address: Where the line protocol listens; port 0 lets the system choose. A file overrides it.
         config: A configuration file of nvecd (YAML) for everything else: unix socket, HTTP, password,
-            networks, automatic snapshots. Empty: local clients only, snapshots in DATA/nvecd, and the
-            documented replies.
+            networks, automatic snapshots, metric, events. Where it says nothing, and without one: local
+            clients only, snapshots in DATA/nvecd without nvecd's limits, and the documented replies.
     """
 
     enabled: bool = True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 from recollect.compat.nvecd.config.settings import NvecdSettings
 from recollect.database import DatabaseOptions, EventOptions, VectorOptions
 from recollect.values.schema import Metric
@@ -9,7 +11,13 @@ from recollect.values.schema import Metric
 HNSW_ROW_COUNT_MIN = 10_000
 """With `index_type: hnsw`: below, looking at every vector is quicker. Other types are searched exactly."""
 
-METRICS: dict[str, Metric] = {"cosine": "cosine", "dot": "dot", "l2": "euclid"}
+MetricName: TypeAlias = Literal["cosine", "dot", "l2"]
+METRICS: dict[MetricName, Metric] = {"cosine": "cosine", "dot": "dot", "l2": "euclid"}
+
+
+def metric_name(metric: Metric) -> MetricName:
+    """Return what nvecd calls a metric; cosine, its default, if it has no name for it."""
+    return next((name for name, known in METRICS.items() if known == metric), "cosine")
 
 
 def database_options(settings: NvecdSettings) -> DatabaseOptions:

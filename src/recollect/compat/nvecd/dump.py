@@ -60,6 +60,7 @@ class FileInfo(NamedTuple):
     header: Header
     store_count: int
     counts: SnapshotCounts | None
+    """What is in it; None only where replies do not tell it."""
 
 
 class Refused(NamedTuple):
@@ -160,11 +161,21 @@ class Dumps:
             with open_private(path) as descriptor:
                 header = read_header(descriptor)
                 if not isinstance(header, Finding):
-                    return _info(path, descriptor, header)
+                    return self._info(path, descriptor, header)
                 finding, problem = header, header.message
         except RecollectError as error:
             problem = str(error)
         return Refused(f"Failed to read snapshot info from {path}: {problem}", finding)
+
+    def _info(self, path: Path, descriptor: int, header: Header) -> FileInfo:
+        try:
+            stores = read_sections(descriptor, header).stores
+            return FileInfo(path, header, len(stores), _counts(descriptor, stores))
+        except (IntegrityError, FormatVersionError):
+            if self._settings.snapshot.reply_style == "doc":
+                raise  # what the documentation prints are counts, and there are none to be had
+            # nvecd's INFO looks at the header alone; what is behind it is VERIFY's and LOAD's business.
+            return FileInfo(path, header, len(STORES_KNOWN) - 1, None)
 
     def _make_base(self, path: Path, header: Header) -> None:
         """Let a restart begin with this file: what the log has before it was rolled back on purpose."""
@@ -181,15 +192,6 @@ class Dumps:
         stamp = self._clock.now().astimezone().strftime("%Y%m%d_%H%M%S")
         wire = self._settings.snapshot.reply_style == "wire"
         return f"snapshot_{stamp}.dmp" if wire else f"dump_{stamp}.nvec"
-
-
-def _info(path: Path, descriptor: int, header: Header) -> FileInfo:
-    try:
-        stores = read_sections(descriptor, header).stores
-        return FileInfo(path, header, len(stores), _counts(descriptor, stores))
-    except (IntegrityError, FormatVersionError):
-        # nvecd's INFO looks at the header alone; what is behind it is VERIFY's and LOAD's business.
-        return FileInfo(path, header, len(STORES_KNOWN) - 1, None)
 
 
 def _counts(descriptor: int, stores: dict[str, Section]) -> SnapshotCounts:

@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 from recollect.compat.nvecd.config.settings import ReplyStyle
 from recollect.compat.nvecd.dump import FileInfo, Loaded, Refused, Saved, Verified
 from recollect.compat.nvecd.export import SnapshotCounts
+from recollect.compat.nvecd.gate import LOADING, NOAUTH, SAVE_WHILE_LOADING
 from recollect.compat.nvecd.protocol import reply
 from recollect.compat.nvecd.saves import SaveStatus
 from recollect.compat.nvecd.snapshot.read import Finding
+from recollect.errors import AccessError, RecollectError
 
 _DOC_ERROR = "(error) "
 
@@ -61,7 +63,8 @@ def info(found: FileInfo, style: ReplyStyle) -> bytes:
             ("has_statistics", "true" if header.has_statistics else "false"),
         ]
         return reply.block(f"OK DUMP_INFO {found.path}", fields)
-    counts = found.counts or SnapshotCounts(0, 0, 0, 0)
+    counts = found.counts
+    assert counts is not None, "a file without them was refused"
     created = datetime.fromtimestamp(min(header.timestamp, 253402300799), UTC)
     documented: list[tuple[str, object]] = [
         ("version", header.version),
@@ -95,6 +98,16 @@ def failure(message: str, style: ReplyStyle) -> bytes:
     if style == "wire":
         return reply.error(message)
     return reply.line(_DOC_ERROR + " ".join(message.split()))
+
+
+def save_failure(error: RecollectError, style: ReplyStyle) -> bytes:
+    """Reply to a DUMP SAVE that could not be done: the documentation has words of its own for some."""
+    message = " ".join(error.message.split())
+    if style == "doc" and message in {LOADING, SAVE_WHILE_LOADING}:
+        return failure("Cannot save snapshot: read-only mode", style)
+    if style == "doc" and isinstance(error, AccessError) and message != NOAUTH:
+        return reply.line(f"{_DOC_ERROR}Permission denied\nreason: {message}")
+    return failure(message, style)
 
 
 def refused(found: Refused, style: ReplyStyle) -> bytes:

@@ -15,10 +15,10 @@ from recollect.compat.nvecd.admin import Admin
 from recollect.compat.nvecd.cache import SearchCache
 from recollect.compat.nvecd.config.settings import NvecdSettings
 from recollect.compat.nvecd.dump import Dumps, Refused
-from recollect.compat.nvecd.gate import Gate
+from recollect.compat.nvecd.gate import NOAUTH, Gate
 from recollect.compat.nvecd.protocol import command as cmd
 from recollect.compat.nvecd.protocol import reply
-from recollect.compat.nvecd.protocol.parse import parse_line
+from recollect.compat.nvecd.protocol.parse import is_dump, parse_line
 from recollect.compat.nvecd.saves import CheckpointLog, Saver
 from recollect.compat.nvecd.searches import Searcher
 from recollect.compat.nvecd.snapshot_directory import SnapshotDirectory
@@ -34,7 +34,6 @@ _WRITE_REPLIES: dict[type, bytes] = {
     cmd.VecDel: b"OK VECDEL\r\n",
     cmd.MetaSet: b"OK METASET\r\n",
 }
-NOAUTH = "NOAUTH Authentication required"
 
 
 class FaceLog(WriteLog, CheckpointLog, Protocol):
@@ -98,7 +97,7 @@ class Face:
             except RecollectError as error:
                 self._flush(waiting, replies)
                 self.statistics.note_command(command, failed=True)
-                replies.append(reply.error(error.message))
+                replies.append(self._failure(command, line, error))
                 continue
             self._flush(waiting, replies)
             replies.append(self._run(command, session))
@@ -145,13 +144,20 @@ class Face:
             answer = self._dispatch(command, session)
             failed = answer.startswith((b"ERROR ", b"(error) "))
         except RecollectError as error:
-            if isinstance(command, cmd.Dump):
-                return dump_reply.failure(error.message, self.settings.snapshot.reply_style)
-            return reply.error(error.message)
+            return self._failure(command, b"", error)
         else:
             return answer
         finally:
             self.statistics.note_command(command, failed=failed)
+
+    def _failure(self, command: cmd.Command | None, line: bytes, error: RecollectError) -> bytes:
+        """Reply to what failed; without a command, the line could not be read as one."""
+        style = self.settings.snapshot.reply_style
+        if isinstance(command, cmd.Dump) and command.verb == "SAVE":
+            return dump_reply.save_failure(error, style)
+        if isinstance(command, cmd.Dump) or (command is None and is_dump(line)):
+            return dump_reply.failure(error.message, style)
+        return reply.error(error.message)
 
     def _dispatch(self, command: cmd.Command, session: Session) -> bytes:
         match command:

@@ -11,6 +11,8 @@ from recollect.errors import ConflictError
 
 LOADING = "LOADING Snapshot load in progress"
 READONLY = "READONLY Snapshot in progress"
+NOAUTH = "NOAUTH Authentication required"
+SAVE_WHILE_LOADING = "Cannot save snapshot while a snapshot load is in progress"
 
 
 class Gate:
@@ -52,7 +54,7 @@ class Gate:
         """Keep writers away; those that began are waited for."""
         with self._lock:
             if self.is_loading:
-                raise ConflictError("Cannot save snapshot while a snapshot load is in progress")
+                raise ConflictError(SAVE_WHILE_LOADING)
             if self.is_saving_locked:
                 raise ConflictError("Another snapshot save is already in progress")
             self.is_saving_locked = True

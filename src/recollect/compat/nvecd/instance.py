@@ -61,8 +61,8 @@ class Instance:
         try:
             if self._volatile is not None:
                 self._log = self._recover(database, directory)
-            elif not database.is_read_only:
-                drop_staging(database)
+            else:
+                self._adopt(database)
             self.face = Face(database, settings, clock, config_path=config_path, log=self._log)
             self.server = LineServer(self.face, is_durable=self._volatile is None, note=note)
             self.http = HttpServer(self.face, note) if settings.api.http.enable else None
@@ -124,6 +124,17 @@ class Instance:
             self._note(f"an unfinished record at the end of {files[-1].path} was cut off")
         last = max([start.sequence, *(file.last_sequence for file in files)])
         return LogWriter(path, settings.wal, files, last)
+
+    def _adopt(self, database: Database) -> None:
+        """Take a database that lasts by itself."""
+        if not database.is_read_only:
+            drop_staging(database)
+        if self._settings.wal.enabled:
+            self._note(
+                f"wal.enabled is without effect: this database has a log of its own, and the one in "
+                f"{self._settings.wal.dir} is neither read nor written. To move its data here, start "
+                "recollect-nvecd with this configuration, DUMP SAVE there, DUMP LOAD here"
+            )
 
     def _decay(self) -> None:
         with self.face.gate.writing:

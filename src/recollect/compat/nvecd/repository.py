@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from recollect.clock import Clock
-from recollect.compat.nvecd.build import METRICS, database_options
+from recollect.compat.nvecd.build import METRICS, database_options, metric_name
 from recollect.compat.nvecd.config.settings import NvecdSettings, VectorsSettings
 from recollect.compat.nvecd.export import SnapshotCounts, snapshot_config, view_counts, view_stores
 from recollect.compat.nvecd.gate import Gate
@@ -105,11 +105,10 @@ def _write(view: ColumnView, path: Path, clock: Clock, limits: SnapshotLimits) -
     config = snapshot_config(NvecdSettings())
     spec = view.schemas[DEFAULT_COLLECTION].vectors[0] if DEFAULT_COLLECTION in view.schemas else None
     if spec is not None:
-        names = {metric: name for name, metric in METRICS.items()}
         config = msgspec.structs.replace(
             config,
             default_dimension=spec.dimension or config.default_dimension,
-            distance_metric=names.get(spec.metric or "cosine", "cosine"),
+            distance_metric=metric_name(spec.metric or "cosine"),
         )
     written = write_private(
         path.absolute(),

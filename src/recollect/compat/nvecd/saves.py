@@ -17,7 +17,7 @@ import msgspec
 from recollect.clock import Clock
 from recollect.compat.nvecd.config.settings import NvecdSettings
 from recollect.compat.nvecd.export import SnapshotCounts, snapshot_config, view_counts, view_stores
-from recollect.compat.nvecd.gate import Gate
+from recollect.compat.nvecd.gate import SAVE_WHILE_LOADING, Gate
 from recollect.compat.nvecd.snapshot.layout import FORMAT_LIMITS, NVECD_LIMITS, SnapshotLimits
 from recollect.compat.nvecd.snapshot.write import Written, write_snapshot
 from recollect.compat.nvecd.snapshot_directory import write_private
@@ -116,7 +116,7 @@ class Saver:
             if self._status.state == "in_progress":
                 raise ConflictError(f"Background snapshot already in progress (pid: {os.getpid()})")
             if self._gate.is_loading:
-                raise ConflictError("Cannot save snapshot while a snapshot load is in progress")
+                raise ConflictError(SAVE_WHILE_LOADING)
             view, sequence = self._take_view()
             self._status = SaveStatus(state="in_progress", path=str(path), started_at_s=self._now_s())
             arguments = (path, view, sequence, when_done, when_failed)

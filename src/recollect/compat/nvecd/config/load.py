@@ -19,8 +19,12 @@ def default_settings() -> NvecdSettings:
     return NvecdSettings(network=NetworkSettings(allow_cidrs=list(LOCAL_ONLY)))
 
 
-def load_settings(path: Path) -> NvecdSettings:
+def load_settings(path: Path, defaults: NvecdSettings | None = None) -> NvecdSettings:
     """Read a configuration file.
+
+    Args:
+        path: The YAML file.
+        defaults: What holds where the file says nothing; nvecd's defaults if left out.
 
     Raises:
         NotFoundError: There is no such file.
@@ -35,11 +39,11 @@ def load_settings(path: Path) -> NvecdSettings:
         raise storage_error(error, f"cannot read the configuration file {path}") from error
     except UnicodeDecodeError as error:
         raise RequestError(f"Failed to parse configuration file {path}: it is not UTF-8") from error
-    return parse_settings(text, str(path))
+    return parse_settings(text, str(path), defaults)
 
 
-def parse_settings(text: str, origin: str) -> NvecdSettings:
-    """Read settings from YAML text; `origin` names it in messages."""
+def parse_settings(text: str, origin: str, defaults: NvecdSettings | None = None) -> NvecdSettings:
+    """Read settings from YAML text, as `load_settings`; `origin` names it in messages."""
     try:
         document: Any = msgspec.yaml.decode(text)
     except ImportError as error:
@@ -49,13 +53,27 @@ def parse_settings(text: str, origin: str) -> NvecdSettings:
     except msgspec.DecodeError as error:
         raise RequestError(f"Failed to parse configuration file {origin}: {error}") from error
     try:
-        settings = msgspec.convert(document if document is not None else {}, NvecdSettings)
+        known = {} if defaults is None else msgspec.to_builtins(defaults)
+        settings = msgspec.convert(_over(known, document), NvecdSettings)
     except msgspec.ValidationError as error:
         raise RequestError(
             f"Configuration validation failed: {origin}: {error}", "see docs/reference/nvecd.md for every key"
         ) from error
     _check_together(settings)
     return settings
+
+
+def _over(defaults: dict[str, Any], document: Any) -> Any:
+    """Return what a document says, and the defaults where it says nothing."""
+    if document is None:
+        return defaults
+    if not isinstance(document, dict):
+        return document
+    merged = dict(defaults)
+    for name, value in document.items():
+        default = defaults.get(name)
+        merged[name] = _over(default, value) if isinstance(default, dict) and value is not None else value
+    return merged
 
 
 def _check_together(settings: NvecdSettings) -> None:

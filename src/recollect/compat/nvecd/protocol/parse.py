@@ -44,6 +44,11 @@ def parse_line(line: bytes) -> cmd.Command:
     return parser(tokens)
 
 
+def is_dump(line: bytes) -> bool:
+    """Tell whether a line, readable or not, begins like a DUMP."""
+    return line.split(None, 1)[:1] in ([b"DUMP"], [b"dump"])
+
+
 def check_top_k(top_k: int, maximum: int) -> int:
     """Return the number of results wanted, if a search may return so many."""
     if top_k <= 0:
