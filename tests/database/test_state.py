@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from recollect.clock import ManualClock
 from recollect.database import Database, DatabaseOptions, Transaction
+from recollect.database.operation import StateRestore
 from recollect.database.state import NO_TRANSACTION, StateTable
 from recollect.errors import ConflictError, NotFoundError, RequestError
 
@@ -279,3 +280,28 @@ def test_the_table_remembers_every_version(writes: list[tuple[str, str, bool]]) 
     assert table.live_count == len(live)
     for agent in "abc":
         assert table.keys("ns", agent) == sorted(key for owner, key in live if owner == agent)
+
+
+def test_restored_versions_give_way_to_a_writer_that_came_first(db: Database) -> None:
+    """As when a dump is loaded while another face writes: what is in the log can always be applied."""
+    db.state.set("ns", "a", "k", "first")
+    db.state.set("ns", "a", "k", "second")
+
+    db.commit(
+        [
+            StateRestore("ns", "a", "k", b'"restored"', 2, 1),
+            StateRestore("ns", "a", "k", b'"later"', 9, 1),
+            StateRestore("ns", "a", "new", b'"restored"', 5, 1),
+        ]
+    )
+
+    def versions(database: Database, key: str) -> list[tuple[int, object]]:
+        return [(each.version, each.value) for each in database.state.history("ns", "a", key)]
+
+    expected = [(1, "first"), (2, "second"), (3, "restored"), (9, "later")]
+    assert versions(db, "k") == expected
+    assert versions(db, "new") == [(5, "restored")]
+    path = db.path
+    db.close()
+    with Database.open(path) as again:
+        assert versions(again, "k") == expected

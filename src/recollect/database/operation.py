@@ -144,7 +144,10 @@ class StateWriteMany(msgspec.Struct, frozen=True, array_like=True, gc=False, tag
 
 
 class StateRestore(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=44):
-    """Set one key to a value with the version and commit it had elsewhere; None is a tombstone."""
+    """Set one key to a value with the version and commit it had elsewhere; None is a tombstone.
+
+    A version that is not newer than what the key has by then becomes the key's next one.
+    """
 
     namespace: str
     agent: str

@@ -104,9 +104,7 @@ class Tables:
                 (op.namespace, op.agent, op.key), None, ts, txn
             ),
             ops.StateWriteMany: self._write_many,
-            ops.StateRestore: lambda op, _ts, txn: self.state.write(
-                (op.namespace, op.agent, op.key), op.value, op.commit_ts, txn, op.version
-            ),
+            ops.StateRestore: self._restore_state,
         }
 
     def free_vectors(self) -> None:
@@ -167,6 +165,14 @@ class Tables:
         table = self.collection(op.collection)
         vectors = np.frombuffer(op.vectors, dtype="<f4").reshape(-1, table.dimension)
         table.set_rows(op.keys, vectors, op.metadata, commit_ts)
+
+    def _restore_state(self, op: ops.StateRestore, _commit_ts: int, transaction: bytes) -> int:
+        """Write a version of elsewhere, or the next one if another writer was first: applying never fails."""
+        newest = self.state.newest(op.namespace, op.agent, op.key)
+        version = op.version if newest is None or op.version > newest.version else 0
+        return self.state.write(
+            (op.namespace, op.agent, op.key), op.value, op.commit_ts, transaction, version
+        )
 
     def _write_many(self, op: ops.StateWriteMany, commit_ts: int, transaction: bytes) -> list[int]:
         write, namespace, agent = self.state.write, op.namespace, op.agent
