@@ -188,7 +188,8 @@ def _parquet(
 
     def decode(data: pa.Buffer, matrix: Matrix) -> Matrix:
         column = _read(data)
-        return column.flatten().to_numpy(zero_copy_only=False).reshape(matrix.shape)
+        decoded: Matrix = column.flatten().to_numpy(zero_copy_only=False).reshape(matrix.shape)
+        return decoded
 
     return Codec(f"Parquet, {name}", encode, decode)
 

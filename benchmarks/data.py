@@ -23,7 +23,8 @@ def embeddings(path: Path | None, count: int, dimension: int, generator: np.rand
     base = _base(path)
     rows = base[generator.integers(0, len(base), count)][:, :dimension]
     noisy = rows + generator.normal(0, 0.01 / np.sqrt(dimension), rows.shape)
-    return (noisy / np.linalg.norm(noisy, axis=1, keepdims=True)).astype(np.float32)
+    unit: np.ndarray = (noisy / np.linalg.norm(noisy, axis=1, keepdims=True)).astype(np.float32)
+    return unit
 
 
 def payload(record_id: int, generator: np.random.Generator) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,7 @@ def _run(options: argparse.Namespace, root: Path, server: QdrantServer) -> None:
         Way(root, "files", flags=("--physical",)),
         Way(root, "scroll", query="&capture=scroll", flags=("--scan",)),
     ]
-    steps = [
+    steps: list[tuple[str, Callable[[], object]]] = [
         ("first backup", lambda: None),
         ("no change", lambda: None),
         ("1.5 % churn", data.churn),

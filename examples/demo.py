@@ -96,13 +96,13 @@ def change(shard: Path, sample: Sample) -> None:
     """Update payloads, add records, delete others."""
     engine = qdrant_edge.EdgeShard.load(str(shard))
     operation = qdrant_edge.UpdateOperation
-    engine.update(operation.set_payload(sample.ids[10:30], {"reviewed": True}))
+    engine.update(operation.set_payload([*sample.ids[10:30]], {"reviewed": True}))
     new = [
         qdrant_edge.Point(10_000 + number, sample.vectors[number].tolist(), {"topic": "new"})
         for number in range(5)
     ]
     engine.update(operation.upsert_points(new))
-    engine.update(operation.delete_points(sample.ids[:3]))
+    engine.update(operation.delete_points([*sample.ids[:3]]))
     engine.close()
 
 
@@ -115,7 +115,7 @@ def damage(shard: Path, sample: Sample) -> None:
         for record_id, vector in zip(sample.ids[100:150], sample.vectors[100:150], strict=True)
     ]
     engine.update(operation.upsert_points(wrong))
-    engine.update(operation.delete_points(sample.ids[200:300]))
+    engine.update(operation.delete_points([*sample.ids[200:300]]))
     engine.close()
 
 
