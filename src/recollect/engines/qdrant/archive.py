@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from recollect.engines.qdrant.tar_members import tar_members, tar_open
 from recollect.errors import IntegrityError
 
 TRAILER_BYTES = 1024
@@ -49,7 +50,7 @@ def check_archive(path: Path) -> SnapshotArchive:
         IntegrityError: It is no archive, is cut short, or lacks its trailer, its configuration or a shard.
     """
     try:
-        with tarfile.open(path, "r:") as archive:
+        with path.open("rb") as file, tar_open(file) as archive:
             found = _read(archive, path)
             end = archive.offset  # where the reader found no further member
     except (tarfile.TarError, EOFError, ValueError) as error:
@@ -71,7 +72,7 @@ def _read(archive: tarfile.TarFile, path: Path) -> SnapshotArchive:
     facts: dict[str, bytes] = {}
     segments: set[tuple[int, str]] = set()
     shards: set[int] = set()
-    for member in archive:
+    for member in tar_members(archive):
         parts = member.name.removeprefix("./").split("/")
         if member.name in {_CONFIG, _VERSION}:
             facts[member.name] = _content(archive, member, path)

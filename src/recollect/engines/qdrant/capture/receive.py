@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from recollect.clock import Clock
-from recollect.engines.qdrant.capture.spool import Budget, disk_errors
+from recollect.engines.qdrant.capture.spool import Claim, disk_errors
 from recollect.engines.qdrant.connection import Connection, refusal_text
 from recollect.engines.qdrant.failures import from_status, from_transport
 from recollect.engines.qdrant.library import qdrant_library
@@ -45,7 +45,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def receive(
-    connection: Connection, call: Call, target: Path, *, limits: StreamLimits, clock: Clock, budget: Budget
+    connection: Connection, call: Call, target: Path, *, limits: StreamLimits, clock: Clock, budget: Claim
 ) -> int | None:
     """Write the answer of a call into a file; return its bytes, or None for "not modified".
 
@@ -76,7 +76,7 @@ def receive(
         raise from_transport(error, call.action, address) from error
 
 
-def _copy(response: Any, call: Call, target: Path, rate: _Rate, budget: Budget) -> int:
+def _copy(response: Any, call: Call, target: Path, rate: _Rate, budget: Claim) -> int:
     with disk_errors("writing", target), target.open("wb") as file:
         size = 0
         for piece in response.iter_raw():

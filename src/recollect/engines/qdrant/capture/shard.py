@@ -21,7 +21,7 @@ from recollect.engines.qdrant.capture.cluster import Nodes, Replica, ShardLayout
 from recollect.engines.qdrant.capture.kept import KeptShard, ShardState, boot_id
 from recollect.engines.qdrant.capture.manifest import ALWAYS, HistoryError, Manifest, check_complete
 from recollect.engines.qdrant.capture.receive import Call, StreamLimits, receive
-from recollect.engines.qdrant.capture.spool import Spool, disk_errors
+from recollect.engines.qdrant.capture.spool import Claim, Spool, disk_errors
 from recollect.engines.qdrant.capture.unpack import SEGMENTS, Unpacked, unpack
 from recollect.engines.qdrant.connection import Connection, collection_path
 from recollect.errors import (
@@ -140,50 +140,53 @@ class ShardCapture:
         self, layout: ShardLayout, replica: Replica, kept: KeptShard, connection: Connection, base: Manifest
     ) -> ShardEntry:
         archive, incoming = self._spool.new_path(".tar"), self._spool.new_path()
-        budget = self._spool.budget
         what = f"the snapshot of shard {layout.shard_id} of {self._collection!r} from node {replica.peer_id}"
-        size: int | None = 0
-        try:
-            size = self._stream(layout, connection, base, archive)
-            if size is None:
-                assert kept.state is not None, "only what we have can be unmodified"
-                return self._entry(layout, replica, kept.state, "none", 0)
-            unpacked = unpack(archive, incoming, what=what, budget=budget)
-            check_complete(unpacked.manifest, base, unpacked.arrived)
-            if base and not unpacked.manifest:
-                raise IntegrityError(f"{what} has no manifests", "back up again")
-            state = self._state_after(unpacked, replica, kept.state if base else None, kept)
-            kept.take_in(unpacked, state)
-            return self._entry(layout, replica, state, "changes" if base else "all", size)
-        finally:
-            with disk_errors("removing", archive):
-                archive.unlink(missing_ok=True)
-            shutil.rmtree(incoming, ignore_errors=True)
-            budget.give(size or 0)
+        with self._spool.budget.claim() as streamed, self._spool.budget.claim() as files:
+            try:
+                size = self._stream(layout, connection, base, archive, streamed)
+                if size is None:
+                    return self._unchanged(layout, replica, kept, base, what)
+                unpacked = unpack(archive, incoming, what=what, budget=files)
+                check_complete(unpacked.manifest, base, unpacked.arrived)
+                if base and not unpacked.manifest:
+                    raise IntegrityError(f"{what} has no manifests", "back up again")
+                state = self._state_after(unpacked, replica, kept.state if base else None, kept)
+                kept.take_in(unpacked, state)
+                files.keep()
+                return self._entry(layout, replica, state, "changes" if base else "all", size)
+            finally:
+                with disk_errors("removing", archive):
+                    archive.unlink(missing_ok=True)
+                shutil.rmtree(incoming, ignore_errors=True)
+
+    def _unchanged(
+        self, layout: ShardLayout, replica: Replica, kept: KeptShard, base: Manifest, what: str
+    ) -> ShardEntry:
+        if not base or kept.state is None:
+            raise IntegrityError(f"{what}: the node says that nothing changed, and nothing was here before")
+        return self._entry(layout, replica, kept.state, "none", 0)
 
     def _stream(
-        self, layout: ShardLayout, connection: Connection, base: Manifest, archive: Path
+        self, layout: ShardLayout, connection: Connection, base: Manifest, archive: Path, budget: Claim
     ) -> int | None:
         shard = collection_path(self._collection, f"/shards/{layout.shard_id}/snapshot")
         action = f"streaming shard {layout.shard_id} of {self._collection!r}"
         body = msgspec.to_builtins(base)
         call = Call(method="POST", path=shard + "/partial/create", body=body, action=action)
         try:
-            return self._receive(connection, call, archive)
+            return self._receive(connection, call, archive, budget)
         except (NotFoundError, RequestError) as error:
             call = Call(method="GET", path=shard, action=action)
             try:
-                size = self._receive(connection, call, archive)
+                size = self._receive(connection, call, archive, budget)
             except RequestError as plain:
                 raise UnsupportedError(f"{error.message}; {plain.message}") from plain
             if base:
                 raise HistoryError("the node does not tell what changed any more") from error
             return size
 
-    def _receive(self, connection: Connection, call: Call, archive: Path) -> int | None:
-        return receive(
-            connection, call, archive, limits=self._limits, clock=self._clock, budget=self._spool.budget
-        )
+    def _receive(self, connection: Connection, call: Call, archive: Path, budget: Claim) -> int | None:
+        return receive(connection, call, archive, limits=self._limits, clock=self._clock, budget=budget)
 
     def _state_after(
         self, unpacked: Unpacked, replica: Replica, before: ShardState | None, kept: KeptShard

@@ -76,6 +76,32 @@ class Budget:
             if self._left is not None:
                 self._left += byte_count
 
+    @contextmanager
+    def claim(self) -> Iterator[Claim]:
+        """Take bytes for files that are removed in the end: what was not kept is given back."""
+        claim = Claim(self)
+        try:
+            yield claim
+        finally:
+            self.give(claim.byte_count)
+
+
+class Claim:
+    """Bytes that were taken for some files. One thread at a time."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self.byte_count = 0
+
+    def take(self, byte_count: int) -> None:
+        """Take more. Raises StorageFullError where there are not so many left."""
+        self._budget.take(byte_count)
+        self.byte_count += byte_count
+
+    def keep(self) -> None:
+        """Say that the files stay."""
+        self.byte_count = 0
+
 
 class Spool:
     """A run's part of the spool; entered once, for as long as the run lasts. Safe to share between threads.

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import tarfile
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, NamedTuple
 
 import msgspec
 
 from recollect.engines.qdrant.archive import TRAILER_BYTES
 from recollect.engines.qdrant.capture.manifest import ALWAYS, MANIFEST_FILE, Manifest, decode_segment
-from recollect.engines.qdrant.capture.spool import Budget, disk_errors
+from recollect.engines.qdrant.capture.spool import Claim, disk_errors
+from recollect.engines.qdrant.sparse_tar import Extent
+from recollect.engines.qdrant.tar_members import data_extents, tar_members, tar_open
 from recollect.errors import IntegrityError
 
 SEGMENTS = "segments"
 COPY_BYTES = 1 << 20
+MANIFEST_BYTES_MAX = 64 << 20
+"""Of one segment; a real one has some kilobytes. One that only claims to be large is not read."""
 _STREAMABLE = "files"
 _REGULAR = "snapshot/files"
 _DATA_TYPES = {tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.GNUTYPE_SPARSE}
@@ -41,7 +45,7 @@ class Unpacked(msgspec.Struct, kw_only=True):
     root: set[str] = set()
 
 
-def unpack(archive: Path, directory: Path, *, what: str, budget: Budget) -> Unpacked:
+def unpack(archive: Path, directory: Path, *, what: str, budget: Claim) -> Unpacked:
     """Unpack a shard's archive into a new directory, with its holes.
 
     Raises:
@@ -52,8 +56,7 @@ def unpack(archive: Path, directory: Path, *, what: str, budget: Budget) -> Unpa
     found = Unpacked(directory=directory, arrived={}, manifest={}, root=set())
     try:
         with disk_errors("unpacking into", directory), archive.open("rb") as file:
-            end = _read(file, found, budget, prefix="")
-            _check_trailer(file, end)
+            _read(file, found, budget, prefix="")
     except (tarfile.TarError, EOFError, ValueError) as error:
         raise _damaged(what, f"it is no complete archive: {error}") from error
     except IntegrityError as error:
@@ -62,30 +65,41 @@ def unpack(archive: Path, directory: Path, *, what: str, budget: Budget) -> Unpa
     return found
 
 
-def _read(file: IO[bytes], found: Unpacked, budget: Budget, *, prefix: str) -> int:
-    """Read all members; return where no further one was found."""
-    with tarfile.open(fileobj=file, mode="r:") as archive:
-        for member in archive:
+def _read(file: IO[bytes], found: Unpacked, budget: Claim, *, prefix: str) -> None:
+    """Read all members, and ask for the trailer where no further one was found."""
+    with tar_open(file) as archive:
+        for member in tar_members(archive):
             if member.isdir():
                 continue
             if member.type not in _DATA_TYPES:
                 raise IntegrityError(f"{member.name!r} is neither a file nor a directory")
+            extents = data_extents(archive, member)
             content = archive.extractfile(member)
             assert content is not None, "a file has content"
-            _take(prefix + member.name.removeprefix("./"), member, content, found, budget)
-        return int(archive.offset)
+            name = prefix + member.name.removeprefix("./")
+            _take(name, _Content(member.size, extents, content), found, budget)
+        end = int(archive.offset)
+    _check_trailer(file, end)
 
 
-def _take(name: str, member: tarfile.TarInfo, content: IO[bytes], found: Unpacked, budget: Budget) -> None:
+class _Content(NamedTuple):
+    """A member's file: its size with holes, where it has data, and the data."""
+
+    size: int
+    extents: list[Extent]
+    file: IO[bytes]
+
+
+def _take(name: str, content: _Content, found: Unpacked, budget: Claim) -> None:
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\0" in name:
+    if path.is_absolute() or not path.parts or ".." in path.parts or "\0" in name:
         raise IntegrityError(f"{name!r} leads out of the archive")
     if path.parts[0] != SEGMENTS:
-        _write(found.directory / "root" / path, member, content, budget)
+        _write(found.directory / "root" / path, name, content, budget)
         found.root.add(str(path))
         return
     if len(path.parts) == 2 and path.suffix == ".tar":  # one archive for each segment, as on disk
-        _read(content, found, budget, prefix=f"{SEGMENTS}/{path.stem}/")
+        _read(content.file, found, budget, prefix=f"{SEGMENTS}/{path.stem}/")
         return
     if len(path.parts) < 3:
         raise IntegrityError(f"{name!r} is no part of a segment")
@@ -94,32 +108,35 @@ def _take(name: str, member: tarfile.TarInfo, content: IO[bytes], found: Unpacke
     if file == rest:
         raise IntegrityError(f"{name!r} is no part of a segment")
     if file == MANIFEST_FILE:
-        found.manifest[segment] = decode_segment(content.read(), segment)
+        if content.size > MANIFEST_BYTES_MAX:
+            raise IntegrityError(f"the manifest of segment {segment} has {content.size} bytes")
+        found.manifest[segment] = decode_segment(content.file.read(), segment)
         found.arrived.setdefault(segment, set())
         return
-    _write(found.directory / SEGMENTS / segment / file, member, content, budget)
+    _write(found.directory / SEGMENTS / segment / file, name, content, budget)
     found.arrived.setdefault(segment, set()).add(file)
 
 
-def _write(target: Path, member: tarfile.TarInfo, content: IO[bytes], budget: Budget) -> None:
+def _write(target: Path, name: str, content: _Content, budget: Claim) -> None:
     """Write a file without its holes."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # tarfile's own attribute; its type is said to be an integer and is a list of offsets and sizes.
-    holes: Any = member.sparse
-    extents: list[tuple[int, int]] = [(0, member.size)] if holes is None else holes
-    with target.open("xb") as file:
-        for offset, size in extents:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file = target.open("xb")
+    except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+        raise IntegrityError(f"{name!r} is in it twice") from error
+    with file:
+        for offset, size in content.extents:
             budget.take(size)
-            content.seek(offset)
+            content.file.seek(offset)
             file.seek(offset)
             left = size
             while left:
-                piece = content.read(min(left, COPY_BYTES))
+                piece = content.file.read(min(left, COPY_BYTES))
                 if not piece:
-                    raise IntegrityError(f"{member.name!r} ends early")
+                    raise IntegrityError(f"{name!r} ends early")
                 file.write(piece)
                 left -= len(piece)
-        file.truncate(member.size)
+        file.truncate(content.size)
 
 
 def _check_trailer(file: IO[bytes], end: int) -> None:

@@ -1,0 +1,56 @@
+"""The spool's budget when streams break, and a node that denies to have anything new."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from recollect.engines.qdrant.capture.spool import disk_bytes
+from recollect.errors import UnavailableError
+from recollect.testing.qdrant_server import QdrantServer
+from tests.qdrant_production.capturing import Bench
+from tests.qdrant_production.conftest import make, write
+
+PARTIAL = "POST /collections/{name}/shards/{shard}/snapshot/partial/create"
+
+
+@pytest.fixture
+def filled(rest: httpx.Client) -> httpx.Client:
+    make(rest)
+    write(rest, range(300))
+    return rest
+
+
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize(("switch", "value"), [("truncated_to", -1024), ("omits_trailer", True)])
+def test_what_a_broken_stream_took_of_the_spool_is_given_back(
+    bench: Bench, server: QdrantServer, switch: str, *, value: object
+) -> None:
+    """Three attempts fail for what is wrong with them, and not for room."""
+    bench.entry(server.url)
+    bench.spool_bytes = 3 * disk_bytes(bench.spool)
+    bench.spool.rename(bench.directory / "elsewhere")
+    setattr(server.faults.snapshots, switch, value)
+
+    with pytest.raises(UnavailableError, match="does not end as an archive does"):
+        bench.entry(server.url + "&capture=snapshot", compare="scan")
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_node_that_says_nothing_changed_when_nothing_was_here_is_not_believed(
+    bench: Bench, server: QdrantServer
+) -> None:
+    server.faults.refuse(PARTIAL, status=304)
+
+    with pytest.raises(UnavailableError, match="nothing was here before"):
+        bench.entry(server.url + "&capture=snapshot")
+
+
+def test_a_full_backup_is_not_answered_with_what_was_kept(
+    bench: Bench, server: QdrantServer, filled: httpx.Client
+) -> None:
+    bench.entry(server.url)
+    write(filled, range(300, 310))
+    server.faults.refuse(PARTIAL, status=304, count=1)
+
+    assert bench.entry(server.url + "&capture=snapshot", compare="nothing").record_count == 310
