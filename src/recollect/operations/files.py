@@ -24,6 +24,8 @@ from recollect.values.snapshot import FileRef, PieceRef, Snapshot
 PIECE_BYTES = 1 << 20
 """Measured against 64 KiB and whole files in docs/decisions/0092-physical-files.md."""
 ZSTD_LEVEL = 3
+EXPANSION_MAX = 40_000
+"""No zstd frame unpacks to more than this many times its size: 4 bytes may stand for 128 KiB."""
 
 
 def has_files(snapshot: Snapshot) -> bool:
@@ -85,6 +87,10 @@ def read_piece(repository: Repository, piece: PieceRef) -> bytes:
     """
     frame = repository.get_object(piece.object)
     try:
+        # The frame's own claim is checked before memory is taken for it.
+        claimed = zstandard.get_frame_parameters(frame).content_size
+        if claimed != piece.byte_size or claimed > EXPANSION_MAX * len(frame):
+            raise IntegrityError(f"object {piece.digest} holds {claimed} bytes, not {piece.byte_size}")
         content = zstandard.ZstdDecompressor().decompress(frame, max_output_size=piece.byte_size)
     except zstandard.ZstdError as error:
         raise IntegrityError(f"object {piece.digest} is no piece of a file: {error}") from error

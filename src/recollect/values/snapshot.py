@@ -72,10 +72,10 @@ class PieceRef(msgspec.Struct, frozen=True, array_like=True):
         stored_size: Bytes of the object.
     """
 
-    offset: int
-    byte_size: int
-    digest: str
-    stored_size: int
+    offset: Annotated[int, msgspec.Meta(ge=0)]
+    byte_size: Annotated[int, msgspec.Meta(ge=1)]
+    digest: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    stored_size: Annotated[int, msgspec.Meta(ge=0)]
 
     @property
     def object(self) -> ObjectRef:
@@ -84,11 +84,28 @@ class PieceRef(msgspec.Struct, frozen=True, array_like=True):
 
 
 class FileRef(msgspec.Struct, frozen=True, kw_only=True):
-    """A file of an engine: all zeros but for its pieces, which ascend and do not overlap."""
+    """A file of an engine: all zeros but for its pieces, which ascend and do not overlap.
+
+    Attributes:
+        path: Relative to the shard, with slashes; it never leads out of it.
+
+    Raises:
+        ValueError: It is none; of one that is read with a snapshot, that is damage.
+    """
 
     path: str
-    byte_size: int
+    byte_size: Annotated[int, msgspec.Meta(ge=0)]
     pieces: tuple[PieceRef, ...] = ()
+
+    def __post_init__(self) -> None:
+        steps = self.path.split("/")
+        if "\0" in self.path or any(step in {"", ".", ".."} for step in steps):
+            raise ValueError(f"{self.path!r} is no path of a file in a shard")
+        end = 0
+        for piece in self.pieces:
+            if piece.offset < end or piece.offset + piece.byte_size > self.byte_size:
+                raise ValueError(f"the pieces of {self.path!r} are none of a file")
+            end = piece.offset + piece.byte_size
 
 
 class ShardEntry(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ import pyarrow as pa
 from recollect.engines.edge.binding import edge_errors, edge_library
 from recollect.engines.edge.scan import records_to_batch, scan_shard
 from recollect.engines.edge.schema import CONFIG_FILE, config_from_schema
-from recollect.engines.edge.shard import opened
+from recollect.engines.edge.shard import opened, require_space
 from recollect.engines.edge.versions import record_versions
 from recollect.values.key import decode_keys
 from recollect.values.schema import CollectionSchema
@@ -56,8 +56,10 @@ def open_captured(directory: Path, schema: CollectionSchema) -> Iterator[Capture
 
     Raises:
         UnsupportedError: Edge has no such vectors. UnavailableError: The engine cannot read the files.
-        MissingDependencyError: Qdrant Edge is not installed.
+        MissingDependencyError: Qdrant Edge is not installed. StorageFullError: There is no room for what
+            the engine writes by itself.
     """
+    require_space(directory, 0)
     config = config_from_schema(schema)
     config = {**config, "optimizers": {**config.get("optimizers", {}), "prevent_unoptimized": None}}
     config["optimizers"] = {key: value for key, value in config["optimizers"].items() if value is not None}

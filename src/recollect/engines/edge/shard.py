@@ -66,8 +66,9 @@ def require_space(directory: Path, byte_size: int) -> None:
     """
     found = os.statvfs(directory)
     free = found.f_bavail * found.f_frsize
-    if free < COPIES * byte_size + SPARE_BYTES:
+    needed = COPIES * byte_size + SPARE_BYTES
+    if free < needed:
         raise StorageFullError(
-            f"writing {directory}: {free} bytes are free, too few for {byte_size} bytes of records",
+            f"opening or writing {directory}: {free} bytes are free, and the engine may take {needed}",
             "free some space and run the command again; what was in place is untouched",
         )

@@ -16,6 +16,9 @@ from recollect.errors import AccessError, RequestError, UnavailableError
 RECEIVED_BYTES_MAX = 64 << 20
 """Largest gRPC answer: what a batch may hold. The library's own default of 4 MiB is less than a page."""
 
+ANSWER_BYTES_MAX = 1 << 30
+"""Largest REST answer, unpacked. Those that records travel in have some hundred records."""
+
 KEEPALIVE_MS = 30_000
 RETRY_DELAYS_S = (0.2, 0.5, 1.0, 2.0, 4.0)
 """Waits between attempts of one call: a restart of a node behind a balancer passes in them."""
@@ -56,16 +59,17 @@ class Connection:
         """
         httpx = qdrant_library().httpx
         try:
-            response = self._client().request(
+            with self._client().stream(
                 method, path, json=body, timeout=timeout_s or self.address.timeout_s
-            )
-        except httpx.TransportError as error:
+            ) as streamed:
+                response = read_answer(streamed, action, self.address)
+        except httpx.RequestError as error:
             raise from_transport(error, action, self.address) from error
         if response.status_code >= 300:
             raise from_status(response.status_code, refusal_text(response), action, self.address)
         try:
             answer = response.json()
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise from_status(502, "the answer is no JSON; is this Qdrant?", action, self.address) from error
         if not isinstance(answer, dict):
             raise from_status(502, "the answer is no JSON object; is this Qdrant?", action, self.address)
@@ -174,10 +178,27 @@ def collection_path(name: str, rest: str = "") -> str:
     return f"/collections/{quote(name, safe='')}{rest}"
 
 
+def read_answer(response: Any, action: str, address: Address) -> Any:
+    """Read a streamed answer to its end; return it as one that was read.
+
+    Raises:
+        UnavailableError: It is larger than any answer is, unpacked: it would fill the memory.
+    """
+    content = bytearray()
+    for piece in response.iter_bytes():
+        content += piece
+        if len(content) > ANSWER_BYTES_MAX:
+            raise UnavailableError(
+                f"{action} on {address.url}: the answer is larger than {ANSWER_BYTES_MAX} bytes",
+                "check that the address is that of a Qdrant",
+            )
+    return qdrant_library().httpx.Response(response.status_code, content=bytes(content))
+
+
 def refusal_text(response: Any) -> str:
     """Pick the message out of a refusal: Qdrant's JSON, or a proxy's or an old server's text."""
     try:
         status = response.json()["status"]
         return str(status["error"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return f"HTTP {response.status_code} {response.text.strip()}".strip()

@@ -5,6 +5,8 @@ Every message names the action, the server's URL (it holds no credentials) and w
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from recollect.engines.qdrant.address import Address
@@ -34,6 +36,18 @@ _BY_CODE = {
 
 class PageTooLargeError(UnavailableError):
     """An answer was above a limit of the client, the server or a proxy; a smaller page may pass."""
+
+
+@contextmanager
+def understood(action: str, address: Address) -> Iterator[None]:
+    """Read an answer of the server in this context: one of another shape is an UnavailableError."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UnavailableError(
+            f"{action} on {address.url}: the answer is none of a Qdrant: {type(error).__name__}: {error}",
+            "check that the address is that of a Qdrant, and its version",
+        ) from error
 
 
 def from_rpc(error: Any, action: str, address: Address) -> RecollectError:

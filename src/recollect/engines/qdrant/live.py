@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recollect.engines.qdrant.connection import Connection, collection_path
+from recollect.engines.qdrant.failures import understood
 from recollect.engines.qdrant.library import qdrant_library
 from recollect.engines.qdrant.reading import points_to_batch
 from recollect.engines.qdrant.writing import PointWriter, request_slices
@@ -76,7 +77,8 @@ class QdrantLive:
         body = {"ids": ids, "with_payload": True, "with_vector": False}
         path = collection_path(self._collection, "/points")
         held = self._connection.retry(lambda: self._connection.rest("POST", path, body, action=action))
-        payloads = {point["id"]: point.get("payload") or {} for point in held}
+        with understood(action, self._connection.address):
+            payloads = {point["id"]: point.get("payload") or {} for point in held}
         request = qdrant_library().message("ScrollPoints")(collection_name=self._collection, limit=len(ids))
         request.with_payload.enable = False
         request.with_vectors.enable = True
@@ -90,7 +92,8 @@ class QdrantLive:
         answer, _ = self._connection.retry(
             lambda: self._connection.end(self._connection.begin("Scroll", request), action=action)
         )
-        return self._batch(list(answer.result), payloads)
+        with understood(action, self._connection.address):
+            return self._batch(list(answer.result), payloads)
 
     def _batch(self, points: list[Any], payloads: dict[Any, Any]) -> pa.RecordBatch:
         present = [point for point in points if _identity(point) in payloads]

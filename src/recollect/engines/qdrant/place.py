@@ -10,7 +10,10 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple, TypeAlias
 
+import msgspec
+
 from recollect.engines.qdrant.connection import Connection, collection_path
+from recollect.engines.qdrant.failures import understood
 from recollect.engines.qdrant.inventory import Inventory
 from recollect.errors import NotFoundError
 
@@ -84,11 +87,13 @@ def is_custom(info: dict[str, Any]) -> bool:
 def read_shard_keys(connection: Connection, physical: str) -> dict[ShardKey, int]:
     """Ask for the shard keys of a collection, and how many shards each has; in order of creation."""
     path = collection_path(physical, "/cluster")
-    cluster = connection.rest("GET", path, action=f"asking for the shards of {physical!r}")
+    action = f"asking for the shards of {physical!r}"
+    cluster = connection.rest("GET", path, action=action)
     shards: dict[int, ShardKey] = {}
-    for shard in [*cluster.get("local_shards", []), *cluster.get("remote_shards", [])]:
-        if shard.get("shard_key") is not None:
-            shards[int(shard["shard_id"])] = shard["shard_key"]
+    with understood(action, connection.address):
+        for shard in [*cluster.get("local_shards", []), *cluster.get("remote_shards", [])]:
+            if shard.get("shard_key") is not None:
+                shards[int(shard["shard_id"])] = msgspec.convert(shard["shard_key"], int | str)
     counts: dict[ShardKey, int] = {}
     for number in sorted(shards):
         counts[shards[number]] = counts.get(shards[number], 0) + 1

@@ -9,9 +9,34 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from recollect.engines.qdrant.connection import Connection, collection_path
+from recollect.engines.qdrant.failures import understood
 from recollect.engines.qdrant.library import qdrant_library
 from recollect.errors import AccessError, RequestError, UnavailableError
+
+
+class _Params(msgspec.Struct):
+    vectors: dict[str, Any] | None = None
+    sparse_vectors: dict[str, dict[str, Any] | None] | None = None
+
+
+class _Config(msgspec.Struct):
+    params: _Params
+    optimizer_config: dict[str, Any]
+    strict_mode_config: dict[str, Any] | None = None
+
+
+class _Info(msgspec.Struct):
+    """The shape of a collection's description, as far as it is read."""
+
+    status: str
+    config: _Config
+    points_count: int | None = None
+    payload_schema: dict[str, dict[str, Any]] | None = None
+    update_queue: dict[str, Any] | None = None
+
 
 _COMPLETE = {"green", "yellow", "grey"}
 _READABLE_REPLICAS = {"Active", "ActiveRead", "ReshardingScaleDown"}
@@ -19,9 +44,10 @@ _READABLE_REPLICAS = {"Active", "ActiveRead", "ReshardingScaleDown"}
 
 def read_info(connection: Connection, collection: str) -> dict[str, Any]:
     """Return the answer of `GET /collections/{c}`."""
-    info: dict[str, Any] = connection.rest(
-        "GET", collection_path(collection), action=f"describing the collection {collection!r}"
-    )
+    action = f"describing the collection {collection!r}"
+    info: dict[str, Any] = connection.rest("GET", collection_path(collection), action=action)
+    with understood(action, connection.address):
+        msgspec.convert(info, _Info)
     return info
 
 
@@ -90,15 +116,15 @@ def select_shard_key(request: Any, shard_key: str | int | None) -> None:
 
 
 def _require_replicas(connection: Connection, collection: str, where: str) -> None:
+    action = f"asking for the shards of {collection!r}"
     try:
-        cluster = connection.rest(
-            "GET", collection_path(collection, "/cluster"), action=f"asking for the shards of {collection!r}"
-        )
+        cluster = connection.rest("GET", collection_path(collection, "/cluster"), action=action)
     except AccessError:  # a key that may read points but not this: then reads themselves must tell
         return
     states: dict[int, set[str]] = {}
-    for shard in [*cluster.get("local_shards", []), *cluster.get("remote_shards", [])]:
-        states.setdefault(shard["shard_id"], set()).add(shard["state"])
+    with understood(action, connection.address):
+        for shard in [*cluster.get("local_shards", []), *cluster.get("remote_shards", [])]:
+            states.setdefault(int(shard["shard_id"]), set()).add(str(shard["state"]))
     for number, found in sorted(states.items()):
         if not found & _READABLE_REPLICAS:
             raise UnavailableError(

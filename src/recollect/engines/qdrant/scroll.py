@@ -14,7 +14,7 @@ from uuid import UUID
 import pyarrow as pa
 
 from recollect.engines.qdrant.connection import Connection, collection_path
-from recollect.engines.qdrant.failures import PageTooLargeError
+from recollect.engines.qdrant.failures import PageTooLargeError, understood
 from recollect.engines.qdrant.library import qdrant_library
 from recollect.engines.qdrant.readiness import select_shard_key
 from recollect.engines.qdrant.reading import point_ids, points_to_batch
@@ -75,8 +75,10 @@ class Scroll:
                 offset = answer.next_page_offset
                 pending = self._begin(offset)
             if answer.result:
+                with understood(self._action, self._connection.address):
+                    batch = self._decode(answer.result)
                 try:
-                    yield self._decode(answer.result)
+                    yield batch
                 except GeneratorExit:
                     pending.cancel()
                     raise

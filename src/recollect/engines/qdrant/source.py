@@ -12,6 +12,7 @@ from recollect.clock import Clock
 from recollect.engines.base import Capabilities, CollectionDescription, EngineInfo
 from recollect.engines.qdrant.address import Secrets, parse_address
 from recollect.engines.qdrant.connection import Connection
+from recollect.engines.qdrant.failures import understood
 from recollect.engines.qdrant.inventory import Inventory, read_inventory
 from recollect.engines.qdrant.place import (
     Place,
@@ -33,6 +34,7 @@ from recollect.engines.qdrant.schema import PRODUCT, schema_from_info
 from recollect.engines.qdrant.scroll import Scroll
 from recollect.errors import UnavailableError
 from recollect.values.event import Note, OnEvent, ignore_events
+from recollect.values.schema import CollectionSchema
 
 CAPABILITIES = Capabilities(point_in_time=False, ordered_scan=True)
 CONSISTENCY = "fuzzy"
@@ -138,7 +140,7 @@ class QdrantView:
         scroll = Scroll(
             self._connection,
             physical,
-            schema_from_info(info, f"the collection {name!r}"),
+            _schema(self._connection, info, name),
             batch_rows=batch_rows,
             page_rows_max=page_rows_max(info),
             shard_key=place.shard_key,
@@ -212,11 +214,19 @@ def _description(
     count = int(info.get("points_count") or 0)
     return CollectionDescription(
         name=place.name,
-        schema=schema_from_info(info, f"the collection {place.name!r}", keys),
+        schema=_schema(connection, info, place.name, keys),
         aliases=inventory.aliases(place.physical),
         record_count=count_records(connection, place.physical, place.shard_key) if keys else count,
         consistency=CONSISTENCY,
     )
+
+
+def _schema(
+    connection: Connection, info: dict[str, Any], name: str, keys: dict[ShardKey, int] | None = None
+) -> CollectionSchema:
+    where = f"the collection {name!r}"
+    with understood(f"describing {where}", connection.address):
+        return schema_from_info(info, where, keys)
 
 
 def shard_keys_of(connection: Connection, physical: str, info: dict[str, Any]) -> dict[ShardKey, int]:

@@ -16,6 +16,7 @@ import msgspec
 from recollect.engines.qdrant.address import Address
 from recollect.engines.qdrant.capture.access import Access
 from recollect.engines.qdrant.connection import Connection, collection_path
+from recollect.engines.qdrant.failures import understood
 from recollect.errors import RecollectError, UnavailableError
 
 ACTIVE = ("Active", "ActiveRead", "ReshardingScaleDown")
@@ -101,11 +102,13 @@ def find_nodes(connection: Connection, access: Access) -> Nodes:
     A named node that does not answer is left out: another replica may do.
     """
     own = connection.address
-    answer = connection.rest("GET", "/cluster", action="asking for the cluster")
-    if answer.get("status") != "enabled":
-        return Nodes(access, {0: own})
-    addresses = {int(peer): _derived(own, facts) for peer, facts in answer.get("peers", {}).items()}
-    addresses[int(answer["peer_id"])] = own
+    action = "asking for the cluster"
+    answer = connection.rest("GET", "/cluster", action=action)
+    with understood(action, own):
+        if answer.get("status") != "enabled":
+            return Nodes(access, {0: own})
+        addresses = {int(peer): _derived(own, facts) for peer, facts in answer.get("peers", {}).items()}
+        addresses[int(answer["peer_id"])] = own
     for text in own.nodes:
         host, _, port = text.rpartition(":")
         address = own.node(host.strip("[]"), int(port))
@@ -122,15 +125,21 @@ def find_nodes(connection: Connection, access: Access) -> Nodes:
 def find_shards(connection: Connection, collection: str, *, is_cluster: bool) -> list[ShardLayout]:
     """Ask which shards a collection has, ascending, and who holds them."""
     path = collection_path(collection, "/cluster")
-    answer = connection.rest("GET", path, action=f"asking for the shards of {collection!r}")
+    action = f"asking for the shards of {collection!r}"
+    answer = connection.rest("GET", path, action=action)
+    with understood(action, connection.address):
+        return _shard_layouts(answer, is_cluster=is_cluster)
+
+
+def _shard_layouts(answer: dict[str, Any], *, is_cluster: bool) -> list[ShardLayout]:
     own = int(answer["peer_id"]) if is_cluster else 0
     found: dict[int, list[Replica]] = {}
     keys: dict[int, Any] = {}
     for shard in [*answer.get("local_shards", []), *answer.get("remote_shards", [])]:
         number = int(shard["shard_id"])
         peer_id = int(shard.get("peer_id", own))
-        found.setdefault(number, []).append(Replica(peer_id=peer_id, state=shard["state"]))
-        keys[number] = shard.get("shard_key")
+        found.setdefault(number, []).append(Replica(peer_id=peer_id, state=str(shard["state"])))
+        keys[number] = msgspec.convert(shard.get("shard_key"), int | str | None)
     return [
         ShardLayout(
             shard_id=number,
@@ -153,8 +162,10 @@ def spread(layouts: list[ShardLayout]) -> dict[int, int]:
 
 
 def _peer_id(connection: Connection) -> int:
-    answer = connection.rest("GET", "/cluster", action="asking a node who it is")
-    return int(answer.get("peer_id") or 0)
+    action = "asking a node who it is"
+    answer = connection.rest("GET", "/cluster", action=action)
+    with understood(action, connection.address):
+        return int(answer.get("peer_id") or 0)
 
 
 def _derived(own: Address, facts: dict[str, Any]) -> Address:

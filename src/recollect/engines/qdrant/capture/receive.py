@@ -13,7 +13,7 @@ import msgspec
 
 from recollect.clock import Clock
 from recollect.engines.qdrant.capture.spool import Claim, disk_errors
-from recollect.engines.qdrant.connection import Connection, refusal_text
+from recollect.engines.qdrant.connection import Connection, read_answer, refusal_text
 from recollect.engines.qdrant.failures import from_status, from_transport
 from recollect.engines.qdrant.library import qdrant_library
 from recollect.errors import UnavailableError
@@ -64,15 +64,15 @@ def receive(
             if response.status_code == NOT_MODIFIED:
                 return None
             if response.status_code >= 300:
-                response.read()
-                raise from_status(response.status_code, refusal_text(response), call.action, address)
+                refused = read_answer(response, call.action, address)
+                raise from_status(refused.status_code, refusal_text(refused), call.action, address)
             return _copy(response, call, target, _Rate(limits, clock), budget)
     except httpx.ReadTimeout as error:
         raise UnavailableError(
             f"{call.action} from {address.rest_url}: no byte came for {limits.idle_s:g} s",
             "see the server's log and its disk, then try again",
         ) from error
-    except httpx.TransportError as error:
+    except httpx.RequestError as error:
         raise from_transport(error, call.action, address) from error
 
 
