@@ -148,6 +148,34 @@ def test_a_base_that_was_deleted_by_hand_makes_the_next_one_full(
     assert done.snapshot.snapshot_type == SnapshotType.Full()
 
 
+@pytest.mark.parametrize("damage", ["metadata.bin.gz", "metadata.json", "another dimension"])
+def test_a_base_that_nothing_can_be_built_on_makes_the_next_one_full(
+    make_manager: Callable[..., SnapshotManager], database: Database, clock: ManualClock, damage: str
+) -> None:
+    store = MemoryStore()
+    manager = make_manager(store)
+    scheduler = SnapshotScheduler(manager, database, HOURLY, full_every=5, clock=clock)
+    clock.advance(3600)
+    first = run(scheduler.tick())
+    assert first is not None
+    assert first.snapshot is not None
+    if damage == "another dimension":
+        database.drop_collection(database.vectors.name)
+        database.vectors.set("a", [1.0, 2.0])
+    else:
+        name = f"snapshot-{first.snapshot.id}/{damage}"
+        data = store.get(name)
+        store.put(name, data[: len(data) // 2])
+    clock.advance(3600)
+
+    done = run(scheduler.tick())
+
+    assert done is not None
+    assert done.snapshot is not None
+    assert done.snapshot.snapshot_type == SnapshotType.Full()
+    assert run(manager.verify_snapshot(done.snapshot.id))
+
+
 def test_it_runs_in_a_task_until_it_is_stopped(manager: SnapshotManager, database: Database) -> None:
     async def work() -> int:
         scheduler = SnapshotScheduler(manager, database, IntervalSchedule(timedelta(milliseconds=5)))

@@ -313,6 +313,16 @@ def test_a_restore_without_a_path_makes_a_directory_of_its_own(
         assert restored.path.is_relative_to(tmp_path)
 
 
+def test_a_restored_database_has_the_length_that_the_readme_prints(
+    manager: SnapshotManager, database: Database, tmp_path: Path
+) -> None:
+    snapshot = run(manager.create_snapshot(database, "full"))
+    with run(manager.restore_snapshot(snapshot.id, tmp_path / "restored")) as restored:
+        assert len(restored) == snapshot.vector_count == len(database.vectors)
+    with Database.open(tmp_path / "empty") as empty:
+        assert (len(empty), bool(empty)) == (0, True)
+
+
 def test_a_restore_never_writes_over_anything(
     manager: SnapshotManager, database: Database, tmp_path: Path
 ) -> None:

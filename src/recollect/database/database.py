@@ -19,6 +19,7 @@ from recollect.database.committer import Committer, Receipt
 from recollect.database.data_directory import DataDirectory, Identity, open_directory
 from recollect.database.fusion import SimilarMatch, fuse
 from recollect.database.indexer import Indexer
+from recollect.database.limits import check_schema
 from recollect.database.log.directory import LogDirectory
 from recollect.database.log.files import DiskFiles, Files
 from recollect.database.log.writer import LogWriter
@@ -166,6 +167,14 @@ class Database:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __len__(self) -> int:
+        """Return the number of vectors in the default collection."""
+        return len(self.vectors)
+
+    def __bool__(self) -> bool:
+        """Return True: an empty database is one, too."""
+        return True
 
     @property
     def path(self) -> Path:
@@ -385,16 +394,3 @@ class Database:
         except RepositoryNotFoundError:
             now, random_bytes = services.clock.now(), services.random_bytes
             return create_repository(services.checkpoints, now=now, random_bytes=random_bytes)
-
-
-def check_schema(schema: CollectionSchema) -> CollectionSchema:
-    """Return the schema if a collection can have it; RequestError says which part it cannot."""
-    if (count := len(schema.vectors)) != 1:
-        raise RequestError(f"a collection of this database has exactly one vector, the schema has {count}")
-    spec = schema.vectors[0]
-    if spec.kind != "dense" or spec.datatype != "float32" or spec.metric == "manhattan":
-        found = f"{spec.kind} {spec.datatype} {spec.metric}"
-        raise RequestError(
-            f"a vector must be dense float32 with cosine, dot or euclid; the schema says {found}"
-        )
-    return schema

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from recollect.errors import RequestError
 from recollect.values.payload import encode_payload
+from recollect.values.schema import CollectionSchema
 
 DIMENSION_MAX = 65_536
 NAME_BYTES_MAX = 65_535  # a namespace, agent, context, item or collection name, or a key, in UTF-8
@@ -93,3 +94,16 @@ def check_integer(what: str, value: int, *, low: int, high: int) -> int:
     if not low <= value <= high:
         raise RequestError(f"{what} must be between {low} and {high}, got {value}")
     return int(value)
+
+
+def check_schema(schema: CollectionSchema) -> CollectionSchema:
+    """Return the schema if a collection can have it; RequestError says which part it cannot."""
+    if (count := len(schema.vectors)) != 1:
+        raise RequestError(f"a collection of this database has exactly one vector, the schema has {count}")
+    spec = schema.vectors[0]
+    if spec.kind != "dense" or spec.datatype != "float32" or spec.metric == "manhattan":
+        found = f"{spec.kind} {spec.datatype} {spec.metric}"
+        raise RequestError(
+            f"a vector must be dense float32 with cosine, dot or euclid; the schema says {found}"
+        )
+    return schema

@@ -16,10 +16,21 @@ from recollect.clock import Clock, SystemClock
 from recollect.compat.ruvector.face import SnapshotManager
 from recollect.compat.ruvector.snapshot import Snapshot
 from recollect.database import Database, VectorStore
-from recollect.errors import MissingDependencyError, RecollectError, RequestError
+from recollect.errors import (
+    ConflictError,
+    FormatVersionError,
+    IntegrityError,
+    MissingDependencyError,
+    NotFoundError,
+    RecollectError,
+    RequestError,
+)
 from recollect.policy.retention import RetentionRules
 
 _LOG = logging.getLogger("recollect.ruvector")
+
+# The base is gone, damaged, of another dimension or metric, or was deleted meanwhile.
+_UNUSABLE = (NotFoundError, IntegrityError, FormatVersionError, RequestError, ConflictError)
 
 _POLL_S_MAX = 30.0  # a suspended machine, or a clock set anew, is noticed within this
 
@@ -172,11 +183,14 @@ class SnapshotScheduler:
     async def _create(self, name: str) -> Snapshot:
         base_id = self._last_id
         if base_id is not None and self._since_full < self._full_every - 1:
-            if await self._manager.get_snapshot(base_id) is not None:
+            try:
                 snapshot = await self._manager.create_incremental_snapshot(self._db, name, base_id)
+            except _UNUSABLE as error:
+                # Without this a base that is damaged would let every later run fail as well.
+                _LOG.warning("nothing can be built on snapshot %s; %s will be full: %s", base_id, name, error)
+            else:
                 self._last_id, self._since_full = snapshot.id, self._since_full + 1
                 return snapshot
-            _LOG.warning("the last scheduled snapshot %s is gone; %s will be full", base_id, name)
         snapshot = await self._manager.create_snapshot(self._db, name)
         self._last_id, self._since_full = snapshot.id, 0
         return snapshot
