@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -188,3 +190,23 @@ def test_an_index_that_cannot_be_written_leaves_the_search_exact(
         assert found(database, SAMPLE.vectors[4], 1) == [5]
         build(database)
         assert database.vectors.index is None
+
+
+def test_a_program_that_ends_while_an_index_is_built_ends_well(tmp_path: Path) -> None:
+    program = (
+        "import sys, time, numpy as np\n"
+        "from recollect.database import Database, DatabaseOptions, VectorOptions\n"
+        "options = DatabaseOptions(vectors=VectorOptions(hnsw_row_count_min=1000))\n"
+        "database = Database.open(sys.argv[1], fsync='off', options=options)\n"
+        "rows = np.random.default_rng(1).normal(size=(20_000, 96)).astype(np.float32)\n"
+        "database.vectors.set_many([*range(len(rows))], rows)\n"
+        "time.sleep(0.3)\n"  # into the middle of the build, which takes a second
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "data")], capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    with Database.open(tmp_path / "data") as again:
+        assert len(again.vectors) == 20_000

@@ -8,6 +8,7 @@ the next opening: it builds them again. A failure leaves the search as it was, e
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 from collections.abc import Iterator
@@ -44,10 +45,13 @@ class Indexer:
         if self._options.hnsw_row_count_min:
             self._thread = threading.Thread(target=self._run, name="indexer", daemon=True)
             self._thread.start()
+            # A program that ends without closing its database would be aborted while usearch works.
+            atexit.register(self.close)
             self.note_commit()
 
     def close(self) -> None:
         """Stop; a build under way is given up within seconds. Removes the files."""
+        atexit.unregister(self.close)
         self._is_closing = True
         self._wake.set()
         if self._thread is not None:
