@@ -8,29 +8,57 @@ it along, so no change is ever left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Generic, Protocol, TypeVar
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
+
+
+class Part(Protocol[Key, Value]):
+    """Changes by key: a dict, or what can take the place of one."""
+
+    def __len__(self) -> int: ...
+
+    def __contains__(self, key: Key) -> bool: ...
+
+    def __setitem__(self, key: Key, value: Value) -> None: ...
+
+    def items(self) -> Iterable[tuple[Key, Value]]:
+        """Yield keys and values."""
+        ...
+
+    def update(self, items: Mapping[Key, Value], /) -> None:
+        """Set many values."""
+        ...
+
+    def clear(self) -> None:
+        """Remove everything."""
+        ...
 
 
 class Generations(Generic[Key, Value]):
     """Changes by key in generations; the newest generation that has a key speaks for it.
 
     One writer at a time; a frozen instance is never written.
+
+    Args:
+        make: Makes an empty part.
     """
 
-    def __init__(self, generations: tuple[dict[Key, Value], ...] = ()) -> None:
+    def __init__(
+        self, generations: tuple[Part[Key, Value], ...] = (), make: Callable[[], Part[Key, Value]] = dict
+    ) -> None:
+        self._make = make
         self._frozen = generations
-        self.current: dict[Key, Value] = {}
+        self.current = make()
 
     def freeze(self) -> Generations[Key, Value]:
         """Put the current changes aside and return all that is not settled yet."""
-        if self.current:
+        if len(self.current):
             self._frozen = (*self._frozen, self.current)
-            self.current = {}
-        return Generations(self._frozen)
+            self.current = self._make()
+        return Generations(self._frozen, self._make)
 
     def settle(self, frozen: Generations[Key, Value]) -> None:
         """Forget what `frozen` holds; later changes stay."""
@@ -48,7 +76,7 @@ class Generations(Generic[Key, Value]):
 
     def __iter__(self) -> Iterator[tuple[Key, Value]]:
         """Yield each frozen key once, with its newest value; in no order."""
-        newer: list[dict[Key, Value]] = []
+        newer: list[Part[Key, Value]] = []
         for part in reversed(self._frozen):
             if not newer:
                 yield from part.items()  # the newest speaks for itself

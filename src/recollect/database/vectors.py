@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from recollect.database.dirty import DirtyKeys
 from recollect.database.hnsw import HnswIndex
+from recollect.database.key_map import KeyMap
 from recollect.values.schema import CollectionSchema, VectorSpec
 
 BLOCK_BITS = 12
@@ -34,6 +35,10 @@ Slots = npt.NDArray[np.int64]
 Commits = int | npt.NDArray[np.uint64]
 
 DELETED = -1
+
+
+def _no_changes() -> DirtyKeys:
+    return DirtyKeys(make=KeyMap)
 
 
 class Block:
@@ -110,14 +115,14 @@ class VectorTable:
         self.schema = schema
         self.spec: VectorSpec = schema.vectors[0]
         self.dimension = self.spec.dimension
-        self._slots: dict[bytes, int] = {}
+        self._slots: KeyMap[int] = KeyMap()
         self._keys: list[bytes] = []
         self._metadata: list[bytes | None] = []
         self._blocks: list[Block] = []
         self._free: list[int] = []
         self._limbo: list[int] = []
         self._pin_count = 0
-        self._dirty = DirtyKeys()
+        self._dirty = _no_changes()
         self.index: HnswIndex | None = None  # may be behind; it tells by each row's commit
         self.revision = 0  # counts writes; an index compares it to know whether it is behind
         self.change_count = 0  # rows written and deleted
@@ -146,7 +151,7 @@ class VectorTable:
         """Return the slot of each key and the commit that wrote it; -1 and 0 for None and unknown keys."""
         find = self._slots.get
         # Not from a list: that converts all numbers in one step, with the interpreter's lock held.
-        found = (-1 if key is None else find(key, -1) for key in keys)
+        found = (-1 if key is None or (slot := find(key)) is None else slot for key in keys)
         slots = np.fromiter(found, dtype=np.int64, count=len(keys))
         commits = np.zeros(len(slots), dtype=np.uint64)
         known = slots >= 0
@@ -166,7 +171,7 @@ class VectorTable:
         self._fill(slots, vectors, commits)
         by_key, dirty, released = self._slots, self._dirty.current, list[int]()
         places = dict(zip(keys, slots, strict=True))
-        if len(places) == len(keys) and by_key.keys().isdisjoint(places):
+        if len(places) == len(keys) and by_key.isdisjoint(places):
             self._set_new(places, metadata)
             return
         for row, (key, slot) in enumerate(zip(keys, slots, strict=True)):
@@ -219,7 +224,7 @@ class VectorTable:
         self.revision += 1
         released = []
         for key in keys:
-            slot = self._slots.pop(key, None)
+            slot = self._slots.pop(key)
             if slot is not None:
                 released.append(slot)
                 self._dirty.current[key] = DELETED
@@ -233,12 +238,14 @@ class VectorTable:
 
     def mark_all_changed(self) -> None:
         """Let the next checkpoint write every row: the collection has a new name."""
-        self._dirty = DirtyKeys()
-        self._dirty.current.update(self._slots)
+        self._dirty = _no_changes()
+        dirty = self._dirty.current
+        for key, slot in self._slots.items():
+            dirty[key] = slot
 
     def mark_clean(self) -> None:
         """Note that a checkpoint holds every row: the table was just loaded from it."""
-        self._dirty = DirtyKeys()
+        self._dirty = _no_changes()
 
     def attach(self, index: HnswIndex | None) -> None:
         """Take a program's index, or its wish to have none; the database makes no more of its own."""
@@ -272,15 +279,14 @@ class VectorTable:
         with lock:
             if self._pin_count:
                 return
-            dicts = [self._slots, self._dirty.current]
+            slots, dirty = self._slots, self._dirty.current
             lists: list[list[Any]] = [self._keys, self._metadata]
             blocks = self._blocks
-            self._slots, self._dirty = {}, DirtyKeys()
+            self._slots, self._dirty = KeyMap(), _no_changes()
             self._keys, self._metadata, self._blocks = [], [], []
             self._free, self._limbo = [], []
-        for mapping in dicts:
-            while mapping:
-                mapping.popitem()
+        slots.clear()
+        dirty.clear()
         for column in lists:
             while column:
                 del column[-_FREED_AT_ONCE:]
