@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from recollect.engines.qdrant.place import part_name, split_name
 from recollect.errors import ConflictError
-from recollect.operations import restore
+from recollect.operations import drill, restore, undelete
 from recollect.testing.qdrant_server import QdrantServer
 from recollect.values.snapshot import Snapshot
 from tests.qdrant_production.capturing import Bench
@@ -136,3 +136,53 @@ def test_a_collection_without_any_key_is_kept(bench: Bench, rest: httpx.Client, 
 
     assert (entry.name, entry.record_count) == ("docs", 0)
     assert entry.schema.parameters["sharding_method"] == "custom"
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_drill_on_a_server_tries_every_key_and_leaves_nothing(
+    bench: Bench, server: QdrantServer, other: QdrantServer
+) -> None:
+    snapshot = bench.backup(server.url)
+    target = bench.target(other.url)
+    try:
+        report = drill.run(
+            bench.repository,
+            snapshot,
+            lambda _: target,
+            options=drill.DrillOptions(),
+            clock=bench.clock,
+            random_bytes=bench.random.randbytes,
+        )
+    finally:
+        target.close()
+
+    assert report.failure == ""
+    assert [(each.name, each.record_count, each.recall_min) for each in report.collections] == [
+        ('docs/"7"', 22, 1.0),
+        ("docs/7", 21, 1.0),
+        ("docs/left", 20, 1.0),
+    ]
+    with client(other.rest_url) as rest:
+        assert ask(rest, "GET", "/collections")["collections"] == []
+
+
+def test_single_records_come_back_under_their_key(
+    bench: Bench, server: QdrantServer, filled: httpx.Client
+) -> None:
+    snapshot = bench.backup(server.url)
+    before = [points(filled, shard_key=key) for key in KEYS]
+    drop(filled, [3, 4], shard_key=7)
+    drop(filled, [3], shard_key="left")
+    target = bench.target(server.url)
+    (entry,) = [each for each in snapshot.collections if each.name == "docs/7"]
+    selection = undelete.Selection(ids=(3, 4))
+    options = undelete.UndeleteOptions(target_name="docs/7", selection=selection)
+    try:
+        report = undelete.apply(bench.repository, entry, target, options=options, clock=bench.clock)
+    finally:
+        target.close()
+
+    assert report.restored_count == 2
+    after = [points(filled, shard_key=key) for key in KEYS]
+    assert after[1:] == before[1:]
+    assert after[0] == [each for each in before[0] if each["id"] != 3]

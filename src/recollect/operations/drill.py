@@ -156,7 +156,8 @@ class _Job:
             raise UnsupportedError(
                 f"{target.info().url} cannot be searched by a drill", "drill into edge:// or a Qdrant server"
             )
-        scratch = f"{entry.name}.drill-{self._drill_id[-8:]}"
+        name, slash, part = entry.name.partition("/")  # parts under shard keys are called NAME/KEY
+        scratch = f"{name}.drill-{self._drill_id[-8:]}{slash}{part}"
         restored, restore_seconds = self._restore(entry, scratch, on_event)
         with ExitStack() as stack:
             stack.callback(target.drop, scratch)

@@ -11,6 +11,8 @@ import pyarrow.compute as pc
 from recollect.engines.qdrant.connection import Connection, collection_path
 from recollect.engines.qdrant.failures import understood
 from recollect.engines.qdrant.library import qdrant_library
+from recollect.engines.qdrant.place import ShardKey
+from recollect.engines.qdrant.readiness import select_shard_key
 from recollect.engines.qdrant.reading import points_to_batch
 from recollect.engines.qdrant.writing import PointWriter, request_slices
 from recollect.values import batch as columns
@@ -22,10 +24,20 @@ FETCH_ROWS = 500
 
 
 class QdrantLive:
-    """One collection, by the server's own name of it. One thread at a time."""
+    """One collection, by the server's own name of it; with a shard key, its records alone.
 
-    def __init__(self, connection: Connection, collection: str, schema: CollectionSchema) -> None:
+    One thread at a time.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        collection: str,
+        schema: CollectionSchema,
+        shard_key: ShardKey | None = None,
+    ) -> None:
         self._connection = connection
+        self._shard_key = shard_key
         self._collection = collection
         self._schema = schema
 
@@ -55,11 +67,12 @@ class QdrantLive:
         action = f"writing records to {self._collection!r}"
         for part in request_slices(records):
             request = qdrant_library().message("UpsertPoints")(collection_name=self._collection, wait=True)
+            select_shard_key(request, self._shard_key)
             leftover = writer.fill(part, request)
             if request.points:
                 self._send(request, action)
             if leftover:
-                self._put({"points": leftover}, action)
+                self._put({"points": leftover, "shard_key": self._shard_key}, action)
 
     def _send(self, request: Any, action: str) -> None:
         self._connection.retry(
@@ -74,12 +87,13 @@ class QdrantLive:
         wanted = decode_keys(keys)
         ids = [str(each) if isinstance(each, UUID) else each for each in wanted]
         action = f"reading records of {self._collection!r}"
-        body = {"ids": ids, "with_payload": True, "with_vector": False}
+        body = {"ids": ids, "with_payload": True, "with_vector": False, "shard_key": self._shard_key}
         path = collection_path(self._collection, "/points")
         held = self._connection.retry(lambda: self._connection.rest("POST", path, body, action=action))
         with understood(action, self._connection.address):
             payloads = {point["id"]: point.get("payload") or {} for point in held}
         request = qdrant_library().message("ScrollPoints")(collection_name=self._collection, limit=len(ids))
+        select_shard_key(request, self._shard_key)
         request.with_payload.enable = False
         request.with_vectors.enable = True
         condition = request.filter.must.add().has_id

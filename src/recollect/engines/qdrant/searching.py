@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recollect.engines.qdrant.connection import Connection, collection_path
+from recollect.engines.qdrant.place import ShardKey
 from recollect.engines.qdrant.readiness import read_info
 from recollect.errors import UnavailableError
 from recollect.values.key import encode_key
@@ -19,15 +20,21 @@ _SETTLED = {"green", "grey"}
 
 
 class QdrantSearcher:
-    """One collection, by the server's own name of it. One thread at a time."""
+    """One collection, by the server's own name of it; with a shard key, its records alone.
 
-    def __init__(self, connection: Connection, collection: str) -> None:
+    One thread at a time.
+    """
+
+    def __init__(self, connection: Connection, collection: str, shard_key: ShardKey | None = None) -> None:
+        self._shard_key = shard_key
         self._connection = connection
         self._collection = collection
 
     def nearest(self, vector: str, query: npt.NDArray[np.float32], k: int) -> list[bytes]:
         """Return the keys of the k nearest records, nearest first."""
         body = {"query": query.tolist(), "limit": k, "with_payload": False, "with_vector": False}
+        if self._shard_key is not None:
+            body["shard_key"] = self._shard_key
         if vector:
             body["using"] = vector
         path = collection_path(self._collection, "/points/query")

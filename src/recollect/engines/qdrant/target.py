@@ -16,7 +16,7 @@ from recollect.engines.qdrant.connection import Connection, collection_path
 from recollect.engines.qdrant.creation import plan_creation
 from recollect.engines.qdrant.inventory import NAME_LENGTH_MAX, Inventory, read_inventory, staged_name
 from recollect.engines.qdrant.live import QdrantLive
-from recollect.engines.qdrant.place import CUSTOM, locate, shards_of, split_name
+from recollect.engines.qdrant.place import CUSTOM, locate, require_place, shards_of, split_name
 from recollect.engines.qdrant.readiness import read_info
 from recollect.engines.qdrant.schema import PRODUCT
 from recollect.engines.qdrant.searching import QdrantSearcher, wait_until_indexed
@@ -164,29 +164,30 @@ class QdrantTarget:
 
     @contextmanager
     def edit(self, name: str) -> Iterator[QdrantLive]:
-        """Open a collection to write into, by name or alias.
+        """Open a collection to write into, by name or alias; with shard keys, what is under one of them.
 
         Raises:
             NotFoundError: There is none; it lists what there is.
         """
         inventory = read_inventory(self._connection)
-        own, physical = inventory.require(name, self._connection.address.url)
-        schema = describe_collection(self._connection, inventory, own, physical).schema
-        yield QdrantLive(self._connection, physical, schema)
+        place = require_place(inventory, name, self._connection.address.url)
+        schema = describe_place(self._connection, inventory, place).schema
+        yield QdrantLive(self._connection, place.physical, schema, place.shard_key)
 
     @contextmanager
     def search(self, name: str) -> Iterator[QdrantSearcher]:
         """Wait until the server has indexed the collection, and open it for searching."""
-        _, physical = read_inventory(self._connection).require(name, self._connection.address.url)
-        wait_until_indexed(self._connection, physical)
-        yield QdrantSearcher(self._connection, physical)
+        place = require_place(read_inventory(self._connection), name, self._connection.address.url)
+        wait_until_indexed(self._connection, place.physical)
+        yield QdrantSearcher(self._connection, place.physical, place.shard_key)
 
     def drop(self, name: str) -> None:
-        """Delete the collection that this name means; the server drops its aliases with it."""
-        found = read_inventory(self._connection).resolve(name)
-        if found is not None:
-            action = f"deleting the collection {found[1]!r}"
-            path = collection_path(found[1])
+        """Delete the collection that this name means, or is a part of; its aliases go with it."""
+        place = locate(read_inventory(self._connection), name)
+        self._parts.pop(split_name(name)[0], None)
+        if place is not None:
+            action = f"deleting the collection {place.physical!r}"
+            path = collection_path(place.physical)
             self._connection.retry(lambda: self._connection.rest("DELETE", path, action=action))
 
     def close(self) -> None:
