@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import (
@@ -98,7 +99,8 @@ def open_executor(place: ExecutorPlace) -> Iterator[Executor]:
 @contextmanager
 def _processes(count: int) -> Iterator[Executor]:
     """Have fresh processes: a copy of this one would share its locks and threads."""
-    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as processes:
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, mp_context=fresh, initializer=_end_with_parent) as processes:
         try:
             yield processes
         except BrokenProcessPool as error:
@@ -106,6 +108,21 @@ def _processes(count: int) -> Iterator[Executor]:
                 "a worker process ended before its work did: it was killed, or ran out of memory",
                 "run the same command again; with fewer processes if memory is short",
             ) from error
+
+
+def _end_with_parent() -> None:
+    """End this process as soon as the one that it works for is gone: if that is killed, nobody says so.
+
+    Source: multiprocessing.parent_process, whose sentinel is the reading end of a pipe of the parent's.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a process of a pool has a parent"
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
 @contextmanager

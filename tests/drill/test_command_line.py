@@ -14,7 +14,7 @@ from recollect.testing.records import Row, build_records
 from recollect.values.drill import DrilledCollection, DrillReport
 from recollect.values.schema import CollectionSchema, VectorSpec
 
-SCHEMA = CollectionSchema(vectors=(VectorSpec(name="", dimension=2, metric="dot"),))
+SCHEMA = CollectionSchema(vectors=(VectorSpec(name="", dimension=2, metric="euclid"),))
 
 
 @pytest.fixture
