@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -212,6 +213,45 @@ def test_a_snapshot_shortens_the_log_and_a_start_continues_behind_it(tmp_path: P
         weights = instance.face.database.events.content().edges
     with start(settings) as instance:
         assert instance.face.database.events.content().edges == weights
+
+
+def test_a_server_killed_before_the_sidecar_of_an_overwritten_snapshot_starts_again(tmp_path: Path) -> None:
+    settings = instance_settings(tmp_path / "s", wal=tmp_path / "wal", mode="lock")
+    sidecar = tmp_path / "s" / "x.nvec.walseq"
+    with start(settings) as instance:
+        ask(instance.face, "VECSET a 1 2", "EVENT c ADD a 5")
+        assert ask(instance.face, "DUMP SAVE x.nvec").startswith("OK DUMP_SAVED")
+        before = sidecar.read_bytes()
+        ask(instance.face, "VECSET b 1 2", "EVENT c ADD b 6")
+        sidecar.unlink()
+        sidecar.mkdir()  # the snapshot takes its name, its sidecar cannot
+        assert ask(instance.face, "DUMP SAVE x.nvec").startswith("ERROR ")
+    sidecar.rmdir()
+    sidecar.write_bytes(before)
+
+    with start(settings) as instance:
+        assert "vector_count: 2" in ask(instance.face, "INFO")
+        assert "event_count: 2" in ask(instance.face, "INFO")
+
+    assert sidecar.read_bytes() != before
+    assert names(tmp_path / "s") == ["x.nvec", "x.nvec.walseq"]
+
+
+def test_saves_that_come_together_leave_a_snapshot_that_fits_the_log(tmp_path: Path) -> None:
+    settings = instance_settings(tmp_path / "s", wal=tmp_path / "wal", mode="fork", reply_style="doc")
+    with start(settings) as instance:
+
+        def save(worker: int) -> None:
+            for number in range(8):
+                ask(instance.face, f"VECSET v{worker}-{number} 1 2")
+                reply = ask(instance.face, "DUMP SAVE x.nvec")
+                assert reply.startswith("OK Snapshot saved")
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(save, range(4)))
+
+    with start(settings) as instance:
+        assert "vector_count: 32" in ask(instance.face, "INFO")
 
 
 def test_a_load_rolls_back_what_the_log_has(tmp_path: Path) -> None:

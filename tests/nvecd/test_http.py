@@ -207,6 +207,19 @@ def test_limits(tmp_path: Path) -> None:
         assert [ask(server, "GET", "/health")[0] for _ in range(2)] == [200, 429]
 
 
+@pytest.mark.parametrize("request_line", ["PUT /info HTTP/1.1", "GET /info HTTP/9.9", "nonsense"])
+def test_what_is_no_request_is_refused_as_everything_else_is(tmp_path: Path, request_line: str) -> None:
+    with (
+        serve(http_settings(tmp_path / "s")) as (server, _),
+        socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection,
+    ):
+        connection.sendall(request_line.encode() + b"\r\n\r\n")
+        answer = b""
+        while part := connection.recv(4096):
+            answer += part
+    assert set(json.loads(answer.split(b"\r\n\r\n")[-1])) == {"error"}
+
+
 def test_a_body_nested_without_end_is_refused(tmp_path: Path) -> None:
     with serve(http_settings(tmp_path / "s")) as (server, _):
         assert ask(server, "POST", "/vecset", b"[" * 100_000) == (400, {"error": "Invalid JSON body"})

@@ -12,7 +12,7 @@ from recollect.compat.nvecd.config.settings import NvecdSettings
 from recollect.compat.nvecd.saves import Saver, limits_of
 from recollect.compat.nvecd.snapshot.read import Finding, check_file
 from recollect.compat.nvecd.snapshot_directory import SnapshotDirectory, open_private
-from recollect.compat.nvecd.wal.sidecar import sidecar_path
+from recollect.compat.nvecd.wal.sidecar import coming_path, sidecar_path
 from recollect.errors import ConflictError, RecollectError
 
 _AUTOMATIC = re.compile(r"auto_[0-9]{8}_[0-9]{6}\.(?:nvec|snapshot)")
@@ -84,6 +84,7 @@ class AutomaticSnapshots:
             try:
                 self._directory.remove(path)
                 self._directory.remove(sidecar_path(path))
+                self._directory.remove(coming_path(path))
             except RecollectError as error:
                 self._note(f"an old snapshot could not be deleted: {error}")
         return expired

@@ -14,7 +14,7 @@ from recollect.compat.nvecd.saves import limits_of
 from recollect.compat.nvecd.snapshot.read import Finding, check_file, raise_finding
 from recollect.compat.nvecd.snapshot_directory import SnapshotDirectory, open_private
 from recollect.compat.nvecd.wal.record import Decay, Record
-from recollect.compat.nvecd.wal.sidecar import Sidecar, read_sidecar
+from recollect.compat.nvecd.wal.sidecar import Sidecar, read_sidecars, write_sidecar
 from recollect.compat.nvecd.writes import Writer
 from recollect.database import Database
 from recollect.errors import IntegrityError, RecollectError
@@ -45,18 +45,18 @@ def load_newest(
     candidates = directory.candidates(SUFFIXES)
     problems: list[str] = []
     for path in candidates:
-        sidecar = read_sidecar(path) if settings.wal.enabled else Sidecar(0, 0, 0)
-        if sidecar is None:
+        sidecars = read_sidecars(path) if settings.wal.enabled else []
+        if settings.wal.enabled and not sidecars:
             note(f"{path} is passed over: it has no .walseq file, so its place in the log is unknown")
             continue
         try:
-            _load(database, gate, path, settings, sidecar)
+            sequence = _load(database, gate, path, settings, sidecars)
         except RecollectError as error:
             problems.append(f"{path.name}: {error}")
             note(f"{path} is damaged and passed over: {error}")
             continue
         note(f"loaded {path}")
-        return Start(path, sidecar.sequence)
+        return Start(path, sequence)
     if problems:
         raise IntegrityError(
             f"no snapshot in {directory.path} can be loaded: {'; '.join(problems)}",
@@ -93,15 +93,22 @@ def _apply(writer: Writer, waiting: list[cmd.Write]) -> None:
     waiting.clear()
 
 
-def _load(database: Database, gate: Gate, path: Path, settings: NvecdSettings, sidecar: Sidecar) -> None:
+def _load(
+    database: Database, gate: Gate, path: Path, settings: NvecdSettings, sidecars: list[Sidecar]
+) -> int:
+    """Load a snapshot; return the last log record that it holds, 0 without a log."""
     limits = limits_of(settings)
     with open_private(path) as descriptor, gate.loading():
         header = check_file(descriptor, limits)
         if isinstance(header, Finding):
             raise_finding(header)
-        if settings.wal.enabled and (header.file_size, header.checksum) != (
-            sidecar.file_size,
-            sidecar.checksum,
-        ):
+        own = (header.file_size, header.checksum)
+        found = next((one for one in sidecars if (one.file_size, one.checksum) == own), None)
+        if settings.wal.enabled and found is None:
             raise IntegrityError("its .walseq file belongs to another snapshot")
         load_file(database, gate, descriptor, header, limits=limits)
+    if found is None:
+        return 0
+    if found != sidecars[0]:
+        write_sidecar(path, found)  # what was announced when the server was killed
+    return found.sequence

@@ -6,9 +6,10 @@ without copying its memory. Replies and states are those of fork mode.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
@@ -38,12 +39,19 @@ class SaveStatus(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
 
 
+_ANOTHER = "Another snapshot save is already in progress"
+
+
 class CheckpointLog(Protocol):
     """The log that a snapshot makes superfluous; nvecd's own."""
 
     @property
     def sequence(self) -> int:
         """The last record."""
+        ...
+
+    def announce_snapshot(self, path: Path, written: Written, sequence: int) -> None:
+        """Write down up to where a snapshot holds the log, before it takes its name."""
         ...
 
     def note_snapshot(self, path: Path, written: Written, sequence: int) -> None:
@@ -72,6 +80,9 @@ class Saver:
         self._clock = clock
         self._log = log
         self._lock = threading.Lock()
+        # One save at a time, from its view to its place in the log: an older view that is written last
+        # would be the newest file, of a log that is shortened already.
+        self._saving = threading.Lock()
         self._status = SaveStatus()
         self._thread: threading.Thread | None = None
 
@@ -87,13 +98,27 @@ class Saver:
             ConflictError: Another save or a load is under way.
             RecollectError: It could not be written; an older file of that name is untouched.
         """
-        with self._gate.saving_locked():
+        with self._alone(), self._gate.saving_locked():
             sequence = 0 if self._log is None else self._log.sequence
             with self._database.column_view() as view:
                 return self._write(path, view, sequence), view_counts(view)
 
     def save_from_view(self, path: Path) -> tuple[Written, SnapshotCounts]:
         """Write a snapshot of this moment and return when it is complete; writers go on meanwhile."""
+        with self._saving:
+            return self._save_view(path)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Save alone, or not at all. Taken before the lock of writers, by everybody."""
+        if not self._saving.acquire(blocking=False):
+            raise ConflictError(_ANOTHER)
+        try:
+            yield
+        finally:
+            self._saving.release()
+
+    def _save_view(self, path: Path) -> tuple[Written, SnapshotCounts]:
         view, sequence = self._take_view()
         with view:
             return self._write(path, view, sequence), view_counts(view)
@@ -117,11 +142,18 @@ class Saver:
                 raise ConflictError(f"Background snapshot already in progress (pid: {os.getpid()})")
             if self._gate.is_loading:
                 raise ConflictError(SAVE_WHILE_LOADING)
-            view, sequence = self._take_view()
-            self._status = SaveStatus(state="in_progress", path=str(path), started_at_s=self._now_s())
-            arguments = (path, view, sequence, when_done, when_failed)
-            self._thread = threading.Thread(target=self._run, args=arguments, name="nvecd-save", daemon=True)
-            self._thread.start()
+            if not self._saving.acquire(blocking=False):
+                raise ConflictError(_ANOTHER)
+            try:
+                view, sequence = self._take_view()
+                arguments = (path, view, sequence, when_done, when_failed)
+                thread = threading.Thread(target=self._run, args=arguments, name="nvecd-save", daemon=True)
+                self._status = SaveStatus(state="in_progress", path=str(path), started_at_s=self._now_s())
+                thread.start()
+            except BaseException:
+                self._saving.release()
+                raise
+            self._thread = thread
 
     def wait(self, timeout_s: float | None = None) -> None:
         """Wait until no background save is under way."""
@@ -148,6 +180,7 @@ class Saver:
             problem = f"internal error: {type(error).__name__}"
             raise
         finally:
+            self._saving.release()
             state: SaveState = "failed" if problem else "completed"
             self._status = msgspec.structs.replace(
                 started, state=state, ended_at_s=self._now_s(), error=problem
@@ -165,16 +198,19 @@ class Saver:
             return self._database.column_view(), self._log.sequence
 
     def _write(self, path: Path, view: ColumnView, sequence: int) -> Written:
-        written = write_private(
-            path,
-            lambda descriptor: write_snapshot(
+        def write(descriptor: int) -> Written:
+            written = write_snapshot(
                 descriptor,
                 timestamp=self._now_s(),
                 config=snapshot_config(self._settings),
                 stores=view_stores(view),
                 limits=limits_of(self._settings),
-            ),
-        )
+            )
+            if self._log is not None:
+                self._log.announce_snapshot(path, written, sequence)
+            return written
+
+        written = write_private(path, write)
         if self._log is not None:
             self._log.note_snapshot(path, written, sequence)
         return written

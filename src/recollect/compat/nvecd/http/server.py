@@ -189,6 +189,12 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer a browser that asks whether it may ask."""
         self._send(Answer(HTTPStatus.NO_CONTENT, b""))
 
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuse what is no request of ours as everything else is refused, and hang up."""
+        del explain  # prose for browsers
+        self.close_connection = True
+        self._send(failure(code, message or HTTPStatus(code).phrase))
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the standard library's name
         """Say nothing: the counters tell."""
 
@@ -233,5 +239,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS")
             self.send_header("Access-Control-Allow-Headers", "Content-Type, Authorization")
         self.send_header("Content-Length", str(len(answer.body)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.end_headers()
-        self.wfile.write(answer.body)
+        if self.command != "HEAD":
+            self.wfile.write(answer.body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from pathlib import Path
@@ -50,14 +51,31 @@ def sidecar_path(snapshot: Path) -> Path:
     return snapshot.with_name(snapshot.name + SUFFIX)
 
 
-def read_sidecar(snapshot: Path) -> Sidecar | None:
-    """Read the sidecar of a snapshot; None if there is none, or it is damaged."""
-    try:
-        return decode_sidecar(sidecar_path(snapshot).read_bytes())
-    except OSError:
-        return None
+def coming_path(snapshot: Path) -> Path:
+    """Return where the sidecar of a snapshot is that is about to take this name."""
+    return snapshot.with_name(f".{snapshot.name}.coming{SUFFIX}")
+
+
+def read_sidecars(snapshot: Path) -> list[Sidecar]:
+    """Read the sidecars that may belong to a snapshot; those that are damaged are left out."""
+    found = []
+    for path in (sidecar_path(snapshot), coming_path(snapshot)):
+        with contextlib.suppress(OSError):
+            found.append(decode_sidecar(path.read_bytes()))
+    return [sidecar for sidecar in found if sidecar is not None]
+
+
+def announce_sidecar(snapshot: Path, sidecar: Sidecar) -> None:
+    """Say where in the log a snapshot will belong, before it takes its name, perhaps from another one.
+
+    The two files cannot change in one step: without this, a crash between the steps would leave a
+    snapshot with the sidecar of the one before, and a log that was shortened for that one.
+    """
+    write_private(coming_path(snapshot), lambda descriptor: os.write(descriptor, sidecar.encode()))
 
 
 def write_sidecar(snapshot: Path, sidecar: Sidecar) -> None:
-    """Put the sidecar of a snapshot in place, durably."""
+    """Put the sidecar of a snapshot in place, durably; what announced it goes."""
     write_private(sidecar_path(snapshot), lambda descriptor: os.write(descriptor, sidecar.encode()))
+    with contextlib.suppress(OSError):  # one that stays belongs to no other snapshot
+        coming_path(snapshot).unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from recollect.compat.nvecd.wal.record import (
     Record,
     encode_record,
 )
-from recollect.compat.nvecd.wal.sidecar import Sidecar, write_sidecar
+from recollect.compat.nvecd.wal.sidecar import Sidecar, announce_sidecar, write_sidecar
 from recollect.errors import RecollectError, UnavailableError
 from recollect.storage.files import sync_directory, sync_file
 from recollect.system_error import storage_error
@@ -90,6 +90,10 @@ class LogWriter:
     def append_decay(self, *, now_us: int) -> None:
         """Log that all weights fade."""
         self._append([Decay()], now_us)
+
+    def announce_snapshot(self, path: Path, written: Written, sequence: int) -> None:
+        """Write down where a snapshot will belong that has no name yet."""
+        announce_sidecar(path, Sidecar(sequence, written.file_size, written.checksum))
 
     def note_snapshot(self, path: Path, written: Written, sequence: int) -> None:
         """Write the snapshot's sidecar, then drop the files that it makes superfluous."""
