@@ -13,7 +13,7 @@ from recollect.database.log.files import DiskFiles
 from recollect.database.log.tail import LogTail
 from recollect.database.recovery import RecoveryTarget, parse_target, recover, recovery_window
 from recollect.engines.embedded import EmbeddedEngine
-from recollect.errors import ConflictError, IntegrityError, NotFoundError, RequestError
+from recollect.errors import ConflictError, NotFoundError, RequestError
 from recollect.journal.stream import Gap, JournalStream, only_stream
 from recollect.operations import backup
 from recollect.repository.repository import Repository, create_repository
@@ -104,7 +104,8 @@ def test_a_database_that_lost_archived_commits_is_not_archived_over_them(
 ) -> None:
     with Database.open(tmp_path / "db", options=OPTIONS, clock=clock) as db:
         write(db, 3)
-        Archiver(tmp_path / "db", repository, clock=clock, random_bytes=RANDOM).run_once()
+        with Archiver(tmp_path / "db", repository, clock=clock, random_bytes=RANDOM) as archiver:
+            archiver.run_once()
     (segment,) = (tmp_path / "db" / "log").iterdir()
     segment.unlink()
     with Database.open(tmp_path / "db", options=OPTIONS, clock=clock) as db:
@@ -131,6 +132,7 @@ def test_a_log_that_ends_before_the_archive_is_reported_at_once(
     for one in (archiver, Archiver(tmp_path / "db", repository, clock=clock, random_bytes=RANDOM)):
         with pytest.raises(ConflictError, match="ends before commit 6"):
             one.run_once()
+        one.close()
     with Database.open(tmp_path / "db", options=options, clock=clock) as db:
         for _ in range(5):
             db.state.set("ns", "a", "k", "another history")
@@ -187,16 +189,14 @@ def test_streams_tell_what_they_lack() -> None:
     assert stream.read(stream.pieces()[1]) == b"5"
     with pytest.raises(ConflictError, match="two writers"):
         stream.put(1, 4, b"other")
-    assert [piece.first for piece in stream.drop_before(10)] == [1, 5]
+    stream.delete(stream.pieces()[0])
+    assert [piece.first for piece in stream.pieces()] == [5, 12]
     assert only_stream(store) == "s1"
     JournalStream(store, "s2").put(1, 1, b"x")
     with pytest.raises(RequestError, match="several journals: s1, s2"):
         only_stream(store)
     with pytest.raises(NotFoundError, match="no journal 's3'"):
         only_stream(store, "s3")
-    store.put("journal/s2/00000000000000000001-00000000000000000007", b"x")
-    with pytest.raises(IntegrityError, match="overlap"):
-        JournalStream(store, "s2").pieces()
 
 
 def test_an_archive_of_nothing_says_so(repository: Repository, tmp_path: Path, clock: ManualClock) -> None:

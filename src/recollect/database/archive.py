@@ -8,13 +8,15 @@ directory, so it needs nothing of the machine that was lost.
 
 from __future__ import annotations
 
-import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from types import TracebackType
+from typing import NamedTuple, Self
 
 from recollect.catalog.catalog import Catalog
 from recollect.clock import Clock
+from recollect.database.archive_piece import cut_piece, encode_piece, read_piece
 from recollect.database.checkpoint.load import checkpoint_commit, checkpoints_newest_first
 from recollect.database.data_directory import CHECKPOINTS, LOG, read_identity
 from recollect.database.log import frame
@@ -23,15 +25,27 @@ from recollect.database.log.files import DiskFiles, Files, LogFile
 from recollect.database.log.segment import Commit, segment_first_ts, segment_name
 from recollect.database.log.tail import LogTail
 from recollect.database.recovery import RecoverySource
-from recollect.errors import ConflictError, NotFoundError, RepositoryNotFoundError, UnsupportedError
+from recollect.errors import (
+    ConflictError,
+    IntegrityError,
+    NotFoundError,
+    RecollectError,
+    RepositoryNotFoundError,
+    UnsupportedError,
+)
+from recollect.journal.merging import run_to_join
 from recollect.journal.stream import Gap, JournalStream, Piece, gaps_between, only_stream
-from recollect.repository.lease import hold_writer_lease
+from recollect.repository.layout import archivers_prefix
+from recollect.repository.lease import SoleRight, hold_writer_lease
 from recollect.repository.repository import Repository, open_repository
 from recollect.storage.local import LocalStore
 from recollect.values.snapshot import Snapshot
 from recollect.values.ulid import RandomBytes
 
+_LOG = logging.getLogger("recollect.database")
+
 PIECE_BYTES_MAX = 32 << 20
+"""Size of a piece, shipped or joined: what a reader holds in memory at once."""
 BASE_COMMITS = 100_000
 """Commits after which the newest checkpoint is copied again: about half a second of replay."""
 
@@ -45,16 +59,23 @@ class ArchivePass(NamedTuple):
         added_bytes: Bytes added to the repository.
         gaps: Commits that the journal lacks; a copied checkpoint stands in for them, but no commit
             within a gap can be recovered.
+        joined_count: Pieces that were replaced by one.
+        damage: What is wrong with pieces that could not be joined; they stay as they are.
     """
 
     last_ts: int
     shipped_count: int
     added_bytes: int
     gaps: list[Gap]
+    joined_count: int = 0
+    damage: Sequence[str] = ()
 
 
 class Archiver:
-    """Ships one data directory, which may be in use, to one repository. One thread at a time."""
+    """Ships one data directory, which may be in use, to one repository. One thread at a time.
+
+    From its first pass until it is closed it is the only writer of its stream, so it lists that once.
+    """
 
     def __init__(
         self,
@@ -64,6 +85,7 @@ class Archiver:
         clock: Clock,
         random_bytes: RandomBytes,
         files: Files | None = None,
+        wait_s: float = 0,
     ) -> None:
         files = files or DiskFiles()
         self._data = data
@@ -76,15 +98,50 @@ class Archiver:
         # The checkpoint last weighed as a base; or each pass would read every snapshot of the repository.
         self._weighed = ("", False)
         self.stream = JournalStream(repository.store, self._identity.id)
+        self._wait_s = wait_s
+        self._right = SoleRight(
+            repository.store,
+            archivers_prefix(self.stream.name),
+            purpose="archive",
+            clock=clock,
+            random_bytes=random_bytes,
+        )
+        self._pieces: list[Piece] | None = None
+        self._weighed_count = 0  # of the first pieces: they hold no run that is to be joined
+        self._damage: dict[Piece, str] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+            return
+        try:
+            self.close()
+        except RecollectError:
+            return  # never hide what stopped the work; what is left of the dead is cleared by the next
+
+    def close(self) -> None:
+        """Let others write the stream; a pass after it takes the right again."""
+        self._pieces = None
+        self._right.release()
 
     def run_once(self) -> ArchivePass:
         """Ship everything that is not in the repository yet.
 
         Raises:
             ConflictError: The archive holds other commits than this log under the same numbers.
+            LeaseHeldError: Another archiver writes this stream.
             UnavailableError: The repository cannot be written; the next pass goes on where this one began.
         """
-        pieces = self.stream.pieces()
+        if self._pieces is None:
+            self._right.hold(self._wait_s)
+            self._weighed_count = 0
+        # Forgotten until the pass has come through: one that failed may have written, or not.
+        pieces, self._pieces = self._pieces or self._listed(), None
         last_ts = pieces[-1].last if pieces else 0
         if pieces and not self._tail.still_holds(last_ts):
             self._compare(pieces[-1])
@@ -101,21 +158,66 @@ class Archiver:
             shipped, last_ts = shipped + 1, commit.commit_ts
         if batch:
             added += self._put(batch, pieces)
-        return ArchivePass(last_ts, shipped, added, gaps_between(pieces))
+        joined, joined_bytes = 0, 0
+        try:
+            joined, joined_bytes = self._join(pieces)
+            self._pieces = pieces
+        except NotFoundError:
+            # No recovery needed it any more, and a prune dropped it. The next pass lists what there is.
+            _LOG.info("A piece of the archive went while it was to be joined")
+        damage = list(self._damage.values())
+        return ArchivePass(last_ts, shipped, added + joined_bytes, gaps_between(pieces), joined, damage)
+
+    def _listed(self) -> list[Piece]:
+        """List the stream, and delete what a writer left that stopped between joining and deleting."""
+        listing = self.stream.listing()
+        for piece, larger in listing.covered:
+            found = {commit.commit_ts: commit for commit in read_piece(self.stream, larger)}
+            try:
+                commits = read_piece(self.stream, piece)
+            except IntegrityError as error:
+                _LOG.warning("A piece within another, which is whole, is damaged: %s", error)
+                commits = []
+            if any(_facts(commit) != _facts(found[commit.commit_ts]) for commit in commits):
+                raise ConflictError(
+                    f"{self.stream.key(piece)} and {self.stream.key(larger)} in {self._repository.url} hold "
+                    "different commits under the same numbers",
+                    "see which one is of this database, and move the other away",
+                )
+            self._right.assert_held()
+            self.stream.delete(piece)
+        return listing.pieces
+
+    def _join(self, pieces: list[Piece]) -> tuple[int, int]:
+        """Join one run of small pieces, and note it among `pieces`; return how many went, and bytes added.
+
+        The joined piece is there before the first of the others goes: a reader always finds every commit.
+        """
+        run = run_to_join(pieces, PIECE_BYTES_MAX, since=self._weighed_count, barred=self._damage)
+        if run is None:
+            self._weighed_count = len(pieces)
+            return 0, 0
+        self._weighed_count = run.start
+        parts, commits = pieces[run], list[Commit]()
+        for piece in parts:
+            try:
+                commits += read_piece(self.stream, piece)
+            except IntegrityError as error:
+                self._damage[piece] = error.message
+                return 0, 0
+        joined = list[Piece]()
+        added = self._put(commits, joined)
+        for piece in parts:
+            self._right.assert_held()
+            self.stream.delete(piece)
+        pieces[run] = joined
+        return len(parts), added
 
     def _put(self, commits: Sequence[Commit], pieces: list[Piece]) -> int:
         """Write one piece and note it among `pieces`; return the bytes added."""
         first, last = commits[0], commits[-1]
-        header = frame.SegmentHeader(
-            frame.LOG_FORMAT, first.commit_ts, self._identity.id_bytes, first.time_us
-        )
-        parts = [frame.encode_header(header)]
-        for commit in commits:
-            body = bytes(commit.body)
-            parts += [_frame_header(commit, body, last.commit_ts), body]
-        data = b"".join(parts)
-        seal = frame.Seal(first.commit_ts, last.commit_ts, len(data), hashlib.sha256(data).digest())
-        data += frame.encode_seal(seal)
+        data = encode_piece(commits, self._identity.id_bytes)
+        self._right.assert_held()
         added = self.stream.put(first.commit_ts, last.commit_ts, data)
         pieces.append(Piece(first.commit_ts, last.commit_ts, len(data)))
         return added
@@ -238,15 +340,23 @@ class _JournalFiles(_NoFiles):
     def read(self, path: Path, byte_size_max: int = -1) -> bytes:
         first = segment_first_ts(path.name)
         assert first is not None, "only segments that were listed are read"
-        data = self._stream.read(self._pieces[first])
+        data = self._read(self._pieces[first])
         return data if byte_size_max < 0 else data[:byte_size_max]
+
+    def _read(self, piece: Piece) -> bytes:
+        try:
+            return self._stream.read(piece)
+        except NotFoundError:
+            # The archiver joined it with others after it was listed.
+            for larger in self._stream.pieces():
+                if larger.first <= piece.first and piece.last <= larger.last:
+                    return cut_piece(self._stream, larger, piece)
+            raise
 
 
 def _read_only(path: Path) -> UnsupportedError:
     return UnsupportedError(f"a journal is not written through {path}")
 
 
-def _frame_header(commit: Commit, body: bytes, synced_ts: int) -> bytes:
-    return frame.encode_frame_header(
-        body, frame.checksum(body), commit_ts=commit.commit_ts, synced_ts=synced_ts, time_us=commit.time_us
-    )
+def _facts(commit: Commit) -> tuple[int, int, bytes]:
+    return commit.commit_ts, commit.time_us, bytes(commit.body)

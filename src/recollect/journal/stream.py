@@ -1,7 +1,8 @@
 """One journal stream: pieces named by the positions that they cover, written once.
 
 `journal/<stream>/<first>-<last>`, both with 20 digits, so that a listing is in order. A piece is
-followed by the one that begins one position later; anything else is a gap.
+followed by the one that begins one position later; anything else is a gap. A piece within a larger one is
+what the stream's writer left when it stopped between joining pieces and deleting them: readers pass it over.
 """
 
 from __future__ import annotations
@@ -33,6 +34,13 @@ class Gap(NamedTuple):
     last: int
 
 
+class Listing(NamedTuple):
+    """What a stream has: the pieces that count, ascending; those within one of them, each with that one."""
+
+    pieces: list[Piece]
+    covered: list[tuple[Piece, Piece]]
+
+
 class JournalStream:
     """Reads and writes the pieces of one stream. Safe to share between threads."""
 
@@ -43,11 +51,15 @@ class JournalStream:
         self.name = name
 
     def pieces(self) -> list[Piece]:
-        """Return all pieces, ascending.
+        """Return the pieces that count, ascending: all but those within a larger one.
 
         Raises:
-            IntegrityError: A foreign file is among them, or two pieces overlap.
+            IntegrityError: A foreign file is among them, or two pieces overlap in part.
         """
+        return self.listing().pieces
+
+    def listing(self) -> Listing:
+        """Return all pieces; errors as of `pieces`."""
         found: list[Piece] = []
         for item in self._store.list(f"{JOURNAL}/{self.name}"):
             match = _PIECE.fullmatch(item.key.rpartition("/")[2])
@@ -56,13 +68,21 @@ class JournalStream:
                     f"{item.key!r} in {self._store.url} is not a piece of a journal",
                     "move the foreign file out of the repository",
                 )
-            piece = Piece(int(match[1]), int(match[2]), item.byte_size)
-            if found and piece.first <= found[-1].last:
+            found.append(Piece(int(match[1]), int(match[2]), item.byte_size))
+        listing = Listing([], [])
+        for piece in sorted(found, key=lambda piece: (piece.first, -piece.last)):
+            before = listing.pieces[-1] if listing.pieces else None
+            if before is None or piece.first > before.last:
+                listing.pieces.append(piece)
+            elif piece.last <= before.last:
+                listing.covered.append((piece, before))
+            else:
                 raise IntegrityError(
-                    f"pieces of journal {self.name} in {self._store.url} overlap at {piece.first}"
+                    f"the pieces {self.key(before)} and {self.key(piece)} in {self._store.url} overlap, and "
+                    "neither holds the other",
+                    "two archivers wrote at once: move away the one whose commits other pieces hold as well",
                 )
-            found.append(piece)
-        return found
+        return listing
 
     def gaps(self) -> list[Gap]:
         """Return what is missing between the first and the last piece."""
@@ -75,7 +95,7 @@ class JournalStream:
             ConflictError: A piece of this range is there with other bytes.
         """
         assert first <= last, "a piece covers something"
-        key = self._key(first, last)
+        key = self.key(Piece(first, last, len(data)))
         try:
             self._store.put_if_absent(key, data)
         except ConflictError:
@@ -89,17 +109,15 @@ class JournalStream:
 
     def read(self, piece: Piece) -> bytes:
         """Read a piece; NotFoundError if it is gone."""
-        return self._store.get(self._key(piece.first, piece.last))
+        return self._store.get(self.key(piece))
 
-    def drop_before(self, position: int) -> list[Piece]:
-        """Delete the pieces that lie wholly before a position, oldest first; return them."""
-        dropped = [piece for piece in self.pieces() if piece.last < position]
-        for piece in dropped:
-            self._store.delete(self._key(piece.first, piece.last))
-        return dropped
+    def delete(self, piece: Piece) -> None:
+        """Delete a piece; one that is gone is no error."""
+        self._store.delete(self.key(piece))
 
-    def _key(self, first: int, last: int) -> str:
-        return f"{JOURNAL}/{self.name}/{first:020d}-{last:020d}"
+    def key(self, piece: Piece) -> str:
+        """Return where a piece stands."""
+        return f"{JOURNAL}/{self.name}/{piece.first:020d}-{piece.last:020d}"
 
 
 def gaps_between(pieces: Sequence[Piece]) -> list[Gap]:

@@ -15,6 +15,7 @@ TAGS = "tags"
 JOURNAL = "journal"
 LEASES = "leases"
 FENCES = "gc"
+ARCHIVERS = "archivers"
 DRILLS = "drills"
 
 _DIGEST_LENGTH = 64
@@ -96,6 +97,11 @@ def beat_key(holder_key: str) -> str:
 def is_beat(key: str) -> bool:
     """Tell the beat of a holder from a lease or fence."""
     return key.endswith(_BEAT)
+
+
+def archivers_prefix(stream: str) -> str:
+    """Return the prefix below which the only writer of a journal stream says that it is at work."""
+    return f"{ARCHIVERS}/{stream}"
 
 
 def fence_key(fence_id: str) -> str:

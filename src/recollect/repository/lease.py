@@ -171,6 +171,71 @@ def hold_fence(
         yield fence
 
 
+class SoleRight:
+    """The right of one process at a time, held over many pieces of work. One thread at a time.
+
+    Whoever wants it puts a key below the prefix, *then* lists that prefix; if somebody else's is there, it
+    takes its own back. Of two that start together, at least one sees the other; both may give way.
+    Garbage collections do not wait for it.
+    """
+
+    def __init__(
+        self, store: ObjectStore, prefix: str, *, purpose: str, clock: Clock, random_bytes: RandomBytes
+    ) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._purpose = purpose
+        self._clock = clock
+        self._random_bytes = random_bytes
+        self._lease: Lease | None = None
+        # Kept from one try to the next: a holder on another machine is dead after a span of being watched.
+        self._waiter = Waiter(store, clock, 0)
+
+    def hold(self, wait_s: float) -> None:
+        """Take the right unless it is held already.
+
+        Raises:
+            LeaseHeldError: Another process did not give it back within `wait_s`.
+        """
+        deadline = self._clock.monotonic() + wait_s
+        while self._lease is None:
+            others = self._waiter.living(self._prefix) or self._try()
+            if not others:
+                return
+            if self._clock.monotonic() >= deadline:
+                raise _held_by(others, self._store, "another process")
+            # Not in step with another one that gave way as well.
+            self._clock.sleep(POLL_INTERVAL_S * (0.5 + self._random_bytes(1)[0] / 256))
+
+    def assert_held(self) -> None:
+        """Make sure that nobody revoked the right; LeaseHeldError if somebody did: it must be taken again."""
+        assert self._lease is not None, "taken"
+        try:
+            self._lease.assert_held()
+        except ConflictError as error:
+            self._lease.abandon()
+            self._lease = None
+            raise LeaseHeldError(error.message, error.next_step) from error
+
+    def release(self) -> None:
+        """Give the right back, if it is held."""
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            lease.release()
+
+    def _try(self) -> list[Holder]:
+        key = f"{self._prefix}/{_new_id(self._clock, self._random_bytes)}.json"
+        lease = Lease(self._store, key, _record(self._purpose))
+        with _given_back(lease):
+            others = [holder for holder in self._waiter.living(self._prefix) if holder[0] != key]
+        if others:
+            lease.release()
+            return others
+        lease.start_beating()
+        self._lease = lease
+        return []
+
+
 Holder = tuple[str, LeaseRecord]
 
 

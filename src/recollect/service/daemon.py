@@ -60,6 +60,7 @@ class Daemon:
         self._faces: list[StatehouseServer] = []
         self._counters: CounterLog | None = None
         self._told_gaps: set[Gap] = set()
+        self._told_damage: set[str] = set()
         self.database: Database | None = None
         self.statehouse: StatehouseServer | None = None
         self.nvecd: Instance | None = None
@@ -74,6 +75,8 @@ class Daemon:
             self._stop.set()
             for thread in self._threads:
                 thread.join()
+            if self._archiver is not None:
+                self._stack.callback(self._archiver.close)
             self._stack.close()
             raise
 
@@ -92,6 +95,7 @@ class Daemon:
         # Called in the reverse order, and each whatever became of the others.
         with self._stack as last:
             if self._archiver is not None:
+                last.callback(self._archiver.close)
                 last.callback(self._archive)
             if database is not None and not database.is_read_only:
                 last.callback(database.checkpoint)
@@ -174,7 +178,12 @@ class Daemon:
 
     def _archive(self) -> None:
         assert self._archiver is not None, "started"
-        for gap in self._archiver.run_once().gaps:
+        done = self._archiver.run_once()
+        for message in done.damage:
+            if message not in self._told_damage:
+                self._told_damage.add(message)
+                _LOG.warning("A piece of the archive is damaged: %s", message)
+        for gap in done.gaps:
             if gap not in self._told_gaps:
                 self._told_gaps.add(gap)
                 _LOG.warning("The archive lacks commits %d to %d", gap.first, gap.last)

@@ -11,7 +11,7 @@ import typer
 from recollect.cli.session import Session
 from recollect.cli.text import count_text, size_text
 from recollect.database.archive import Archiver
-from recollect.errors import RequestError, UnavailableError
+from recollect.errors import LeaseHeldError, RequestError, UnavailableError
 
 _INTERVAL = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -38,19 +38,24 @@ def run(
     brings the database back on an empty machine.
     """
     pause_s = interval_seconds(interval) if interval else 0.0
-    archiver = Archiver(
+    with Archiver(
         Path(data.removeprefix("recollect://")),
         session.repository(),
         clock=session.context.clock,
         random_bytes=session.context.random_bytes,
-    )
-    _one_pass(session, archiver)
-    while pause_s:
-        session.context.clock.sleep(pause_s)
-        try:
-            _one_pass(session, archiver)
-        except UnavailableError as error:
-            session.output.note(f"this pass failed and is made up for by the next: {error.message}")
+        wait_s=session.wait_s,
+    ) as archiver:
+        _one_pass(session, archiver)
+        while pause_s:
+            session.context.clock.sleep(pause_s)
+            _one_pass_or_note(session, archiver)
+
+
+def _one_pass_or_note(session: Session, archiver: Archiver) -> None:
+    try:
+        _one_pass(session, archiver)
+    except (UnavailableError, LeaseHeldError) as error:
+        session.output.note(f"this pass failed and is made up for by the next: {error.message}")
 
 
 def interval_seconds(text: str) -> float:
@@ -68,6 +73,8 @@ def _one_pass(session: Session, archiver: Archiver) -> None:
             f"the archive lacks commits {gap.first} to {gap.last}: the log had dropped them; "
             "a checkpoint stands in for them"
         )
+    for message in done.damage:
+        session.output.note(f"a piece of the archive is damaged and was not joined with others: {message}")
     session.output.say(
         f"archived up to commit {done.last_ts}: {count_text(done.shipped_count, 'commit')}, "
         f"{size_text(done.added_bytes)} added"
@@ -79,5 +86,7 @@ def _one_pass(session: Session, archiver: Archiver) -> None:
             "shipped_count": done.shipped_count,
             "added_bytes": done.added_bytes,
             "gaps": [{"first": gap.first, "last": gap.last} for gap in done.gaps],
+            "joined_count": done.joined_count,
+            "damage": list(done.damage),
         }
     )
