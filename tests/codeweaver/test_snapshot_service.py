@@ -341,3 +341,32 @@ def test_no_name_leads_out_of_the_storage(plain: Bench, tmp_path: Path, name: st
     assert plain(steps) == [False, False, False]
     assert (tmp_path / "precious").read_text("utf-8") == "precious"
     assert held(QdrantClient(url=plain.server.rest_url, check_compatibility=False))
+
+
+def test_a_snapshot_that_is_listed_only_after_a_while_is_waited_for(
+    plain: Bench, direct: QdrantClient, qdrant: QdrantServer
+) -> None:
+    async def steps(service: QdrantSnapshotBackupService) -> str | None:
+        qdrant.faults.snapshots.lists_after = 3
+        return await service.create_snapshot(wait=False)
+
+    assert [plain(steps)] == on_server(direct)
+
+
+def test_without_times_of_creation_the_names_tell_which_is_the_newest(
+    plain: Bench, direct: QdrantClient, qdrant: QdrantServer
+) -> None:
+    qdrant.faults.snapshots.null_creation_time = True
+
+    async def steps(service: QdrantSnapshotBackupService) -> tuple[list[str | None], Any]:
+        made = []
+        for minute in (1, 2, 3):
+            qdrant.faults.snapshots.frozen_at = datetime(2026, 1, 1, 0, minute, tzinfo=UTC)
+            made.append(await service.create_snapshot())
+        await service.cleanup_old_snapshots()
+        return made, await service.get_latest_snapshot()
+
+    made, latest = plain(steps, retention_count=2)
+
+    assert latest["name"] == made[2]
+    assert on_server(direct) == made[1:]

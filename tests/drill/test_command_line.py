@@ -92,3 +92,14 @@ def test_the_page_escapes_what_it_shows() -> None:
     assert "<b>" not in page
     assert "&lt;b&gt;" in page
     assert "a &lt; b" in page
+
+
+@pytest.mark.usefixtures("repository")
+def test_a_scratch_directory_that_is_not_there_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["drill", "--scratch", str(tmp_path / "missing")]) == 6
+
+    told = capsys.readouterr().err
+    assert f"no scratch shard can be made in {tmp_path / 'missing'}" in told
+    assert "--scratch DIR" in told

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import httpx
 import pytest
 
@@ -54,3 +56,21 @@ def test_a_full_backup_is_not_answered_with_what_was_kept(
     server.faults.refuse(PARTIAL, status=304, count=1)
 
     assert bench.entry(server.url + "&capture=snapshot", compare="nothing").record_count == 310
+
+
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize(("days", "transfer"), [(89, "none"), (91, "all")])
+def test_a_kept_shard_that_nobody_used_for_long_goes(
+    bench: Bench, server: QdrantServer, days: int, transfer: str
+) -> None:
+    """Of collections that are gone, records would stay in the spool for ever."""
+    bench.entry(server.url)
+    (place,) = (bench.spool / "shards").iterdir()
+    used_ns = place.stat().st_mtime_ns - days * 24 * 3600 * 10**9
+    os.utime(place, ns=(used_ns, used_ns))
+
+    (shard,) = bench.entry(server.url).shards
+
+    assert shard.transfer == transfer
+    (place,) = (bench.spool / "shards").iterdir()
+    assert place.stat().st_mtime_ns > used_ns + 24 * 3600 * 10**9

@@ -104,6 +104,9 @@ def test_flags_that_exclude_each_other(line: Line, server: QdrantServer) -> None
     assert "choose one" in line("restore", "latest", server.url, "--fast", "--logical", status=2)
     told = line("backup", server.url, "--physical", "--physical-every", "7d", status=2)
     assert "it is enough" in told
+    for way in ("--fast", "--logical"):
+        told = line("restore", "latest", server.url, "--ids", "1", way, status=2)
+        assert "for whole collections" in told
 
 
 def test_files_of_a_source_that_has_none(line: Line) -> None:

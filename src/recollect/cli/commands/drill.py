@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
@@ -72,7 +74,7 @@ def run(
     )
     with (
         session.reading(f"drill of {snapshot}") as repository,
-        tempfile.TemporaryDirectory(prefix="recollect-drill-", dir=scratch or None) as directory,
+        _scratch_directory(scratch) as directory,
     ):
 
         def open_scratch(number: int) -> Target:
@@ -85,6 +87,19 @@ def run(
     _write(report, msgspec.json.format(msgspec.json.encode(result)) + b"\n")
     _write(html, drill_page(result).encode())
     _tell(session, result)
+
+
+@contextmanager
+def _scratch_directory(place: str) -> Iterator[str]:
+    try:
+        directory = tempfile.TemporaryDirectory(prefix="recollect-drill-", dir=place or None)
+    except OSError as error:
+        raise AccessError(
+            f"no scratch shard can be made in {place or 'the temporary directory'}: {error.strerror}",
+            "name a directory that exists and may be written: --scratch DIR",
+        ) from error
+    with directory as path:
+        yield path
 
 
 def _drill(

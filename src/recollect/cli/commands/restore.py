@@ -75,6 +75,11 @@ def run(
     if ids or filter:
         if len(collection or ()) > 1:
             raise RequestError("--ids and --filter select from one collection", "name it with --collection C")
+        if fast or logical:
+            raise RequestError(
+                "--fast and --logical are for whole collections; selected records come back as records",
+                "leave them out",
+            )
         selection = undeletion.read_selection(ids or [], filter or [])
         name = (collection or [""])[0]
         return undeletion.run(session, snapshot, target, name, selection, replace=replace, dry_run=dry_run)

@@ -72,7 +72,7 @@ def from_rpc(error: Any, action: str, address: Address) -> RecollectError:
 
 
 def from_transport(error: Exception, action: str, address: Address) -> RecollectError:
-    """Translate an `httpx.TransportError`: no answer came."""
+    """Translate an `httpx.RequestError`: no answer came, or one that does not unpack."""
     return UnavailableError(
         f"{action} on {address.url}: the REST port {address.rest_port} of {address.host} gave no answer: "
         f"{type(error).__name__}: {error}",

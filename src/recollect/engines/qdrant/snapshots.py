@@ -228,7 +228,7 @@ class QdrantSnapshots:
                     files={"snapshot": (path.name, file)},
                     timeout=httpx.Timeout(PATIENCE_S, connect=address.timeout_s),
                 )
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise from_transport(error, action, address) from error
         if response.status_code >= 300:
             raise from_status(response.status_code, refusal_text(response), action, address)
@@ -270,7 +270,7 @@ class QdrantSnapshots:
                 f"{action} from {self.url}: no byte came for {self._idle_s:g} s",
                 "see the server's log and its disk, then try again",
             ) from error
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise from_transport(error, action, address) from error
         return digest.hexdigest()
 

@@ -137,7 +137,7 @@ class QdrantStagedFiles(QdrantStaged):
         try:
             with disk_errors("reading", archive), archive.open("rb") as file:
                 response = node.http.post(path, files={"snapshot": ("shard.snapshot", file)}, timeout=timeout)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise from_transport(error, action, node.address) from error
         if response.status_code >= 300:
             raise from_status(response.status_code, refusal_text(response), action, node.address)

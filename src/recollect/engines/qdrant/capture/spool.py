@@ -6,8 +6,8 @@
     shards/<digest>/       of one shard of one server, kept between runs; locked while it is used
 
 A killed process loses its locks. What it left under `runs/` the next run removes; a kept shard without its
-`state.json` is worth nothing and is removed too. The spool holds records in clear: it is made for its owner
-only (mode 0700). Source: flock(2).
+`state.json` is worth nothing and is removed too, and so is one that was not used for 90 days. The spool
+holds records in clear: it is made for its owner only (mode 0700). Source: flock(2).
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from recollect.errors import RecollectError, StorageFullError, UnavailableError
 
 LOCK_FILE = "lock"
 STATE_FILE = "state.json"
+UNUSED_NS = 90 * 24 * 3600 * 10**9
+"""A shard that was kept for so long and not used is not kept any longer; by the file system's time."""
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -130,6 +132,7 @@ class Spool:
                 run.mkdir(mode=0o700)
                 self._lock = _Lock.take(run)
                 self._run = run
+                self._drop_unused(run.stat().st_mtime_ns)
                 self._make_room()
         return self
 
@@ -170,6 +173,12 @@ class Spool:
         for place in [*(self._directory / "runs").iterdir(), *(self._directory / "shards").iterdir()]:
             is_worthless = place.parent.name == "runs" or not (place / STATE_FILE).is_file()
             if is_worthless:
+                _remove_unheld(place)
+
+    def _drop_unused(self, now_ns: int) -> None:
+        """Drop shards that nobody asks for any more: of collections that are gone, for one."""
+        for place in self._kept_places():
+            if now_ns - place.stat().st_mtime_ns > UNUSED_NS:  # each use writes the state anew
                 _remove_unheld(place)
 
     def _make_room(self) -> None:
