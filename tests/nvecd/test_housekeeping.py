@@ -237,6 +237,33 @@ def test_a_server_killed_before_the_sidecar_of_an_overwritten_snapshot_starts_ag
     assert names(tmp_path / "s") == ["x.nvec", "x.nvec.walseq"]
 
 
+def test_a_log_that_is_turned_on_begins_behind_the_newest_snapshot(tmp_path: Path) -> None:
+    with start(instance_settings(tmp_path / "s", mode="lock")) as instance:
+        ask(instance.face, "VECSET a 1 2", "DUMP SAVE x.nvec")
+
+    for count in (1, 2, 3):  # a later start must not take the snapshot for one of unknown place either
+        with start(instance_settings(tmp_path / "s", wal=tmp_path / "wal", mode="lock")) as instance:
+            assert f"vector_count: {count}" in ask(instance.face, "INFO")
+            ask(instance.face, f"VECSET later{count} 1 2")
+
+
+def test_a_server_killed_while_a_load_became_the_base_of_the_log_starts_again(tmp_path: Path) -> None:
+    settings = instance_settings(tmp_path / "s", wal=tmp_path / "wal", mode="lock")
+    sidecar = tmp_path / "s" / "old.nvec.walseq"
+    with start(settings) as instance:
+        ask(instance.face, "VECSET a 1 2", "DUMP SAVE old.nvec")
+        before = sidecar.read_bytes()
+        ask(instance.face, "VECSET b 1 2", "DUMP SAVE new.nvec", "VECSET c 1 2")
+        sidecar.unlink()
+        sidecar.mkdir()  # as if it had been killed before this is written
+        assert ask(instance.face, "DUMP LOAD old.nvec").startswith("ERROR ")
+    sidecar.rmdir()
+    sidecar.write_bytes(before)
+
+    with start(settings) as instance:
+        assert "vector_count: 1" in ask(instance.face, "INFO")
+
+
 def test_saves_that_come_together_leave_a_snapshot_that_fits_the_log(tmp_path: Path) -> None:
     settings = instance_settings(tmp_path / "s", wal=tmp_path / "wal", mode="fork", reply_style="doc")
     with start(settings) as instance:

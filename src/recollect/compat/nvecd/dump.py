@@ -180,8 +180,10 @@ class Dumps:
     def _make_base(self, path: Path, header: Header) -> None:
         """Let a restart begin with this file: what the log has before it was rolled back on purpose."""
         if self._log is not None:
+            written, sequence = Written(header.file_size, header.checksum), self._log.sequence
+            self._log.announce_snapshot(path, written, sequence)
             path.touch()  # the newest by time is what a restart loads
-            self._log.note_snapshot(path, Written(header.file_size, header.checksum), self._log.sequence)
+            self._log.note_snapshot(path, written, sequence)
 
     def _existing(self, verb: str, requested: str) -> Path:
         if not requested:

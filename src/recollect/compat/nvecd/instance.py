@@ -112,18 +112,18 @@ class Instance:
         if settings.wal.enabled:
             log_directory.prepare(Path(settings.wal.dir))
             self._log_lock = log_directory.lock(Path(settings.wal.dir))
-        start = load_newest(database, gate, directory, settings, self._note)
+        path = Path(settings.wal.dir)
+        files = log_directory.scan(path) if settings.wal.enabled else []
+        logged = max((file.last_sequence for file in files), default=0)
+        start = load_newest(database, gate, directory, settings, self._note, logged=logged)
         if not settings.wal.enabled:
             return None
-        path = Path(settings.wal.dir)
-        files = log_directory.scan(path)
         writer = Writer(database, gate, self._clock, None)
         count = replay_records(database, writer, log_directory.replay(files, start.sequence))
         self._note(f"replayed {count} records of the log in {path}")
         if files and files[-1].is_torn:
             self._note(f"an unfinished record at the end of {files[-1].path} was cut off")
-        last = max([start.sequence, *(file.last_sequence for file in files)])
-        return LogWriter(path, settings.wal, files, last)
+        return LogWriter(path, settings.wal, files, max(start.sequence, logged))
 
     def _adopt(self, database: Database) -> None:
         """Take a database that lasts by itself."""

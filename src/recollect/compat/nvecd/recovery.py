@@ -36,8 +36,18 @@ def load_newest(
     directory: SnapshotDirectory,
     settings: NvecdSettings,
     note: Callable[[str], None],
+    *,
+    logged: int = 0,
 ) -> Start:
     """Load the newest snapshot that is whole; with a log, only one whose sidecar belongs to it.
+
+    Args:
+        database: Filled.
+        gate: Of the database.
+        directory: Where the snapshots are.
+        settings: With or without a log.
+        note: Told what an operator should know.
+        logged: The last record of the log. While there is none, any snapshot is before all that will come.
 
     Raises:
         IntegrityError: There are snapshots, and none of them is whole: an empty server would hide that.
@@ -46,7 +56,7 @@ def load_newest(
     problems: list[str] = []
     for path in candidates:
         sidecars = read_sidecars(path) if settings.wal.enabled else []
-        if settings.wal.enabled and not sidecars:
+        if logged and not sidecars:
             note(f"{path} is passed over: it has no .walseq file, so its place in the log is unknown")
             continue
         try:
@@ -103,12 +113,14 @@ def _load(
         if isinstance(header, Finding):
             raise_finding(header)
         own = (header.file_size, header.checksum)
-        found = next((one for one in sidecars if (one.file_size, one.checksum) == own), None)
-        if settings.wal.enabled and found is None:
+        fitting = [one for one in sidecars if (one.file_size, one.checksum) == own]
+        if sidecars and not fitting:
             raise IntegrityError("its .walseq file belongs to another snapshot")
         load_file(database, gate, descriptor, header, limits=limits)
-    if found is None:
+    if not settings.wal.enabled:
         return 0
-    if found != sidecars[0]:
-        write_sidecar(path, found)  # what was announced when the server was killed
+    # The last one is what was announced when the server was killed; without any, the log begins behind this.
+    found = fitting[-1] if fitting else Sidecar(0, *own)
+    if [found] != sidecars:
+        write_sidecar(path, found)
     return found.sequence
