@@ -7,8 +7,9 @@ import os
 import httpx
 import pytest
 
+from recollect.engines.edge.captured import open_captured
 from recollect.engines.qdrant.capture.spool import disk_bytes
-from recollect.errors import UnavailableError
+from recollect.errors import IntegrityError, UnavailableError
 from recollect.testing.qdrant_server import QdrantServer
 from tests.qdrant_production.capturing import Bench
 from tests.qdrant_production.conftest import make, write
@@ -74,3 +75,32 @@ def test_a_kept_shard_that_nobody_used_for_long_goes(
     assert shard.transfer == transfer
     (place,) = (bench.spool / "shards").iterdir()
     assert place.stat().st_mtime_ns > used_ns + 24 * 3600 * 10**9
+
+
+@pytest.mark.parametrize("name", ["mutable_id_tracker.versions", "mutable_id_tracker.mappings"])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_kept_shard_that_lost_a_file_is_fetched_whole(
+    bench: Bench, server: QdrantServer, rest: httpx.Client, name: str, *, is_there: bool
+) -> None:
+    """The engine opens it all the same, without its records."""
+    make(rest)
+    write(rest, range(300))
+    bench.entry(server.url)
+    file = next((bench.spool / "shards").rglob(name))
+    file.unlink()
+    if is_there:
+        file.touch()
+
+    entry = bench.entry(server.url, compare="scan")
+
+    assert (entry.record_count, entry.shards[0].transfer) == (300, "all")
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_file_that_the_engine_panics_at_is_damage(bench: Bench, server: QdrantServer) -> None:
+    entry = bench.entry(server.url)
+    (directory,) = (bench.spool / "shards").glob("*/shard")
+    os.truncate(next(directory.rglob("vectors/status.dat")), 0)
+
+    with pytest.raises(IntegrityError, match="panicked"), open_captured(directory, entry.schema):
+        pass

@@ -10,6 +10,8 @@ from types import ModuleType
 
 from recollect.errors import ConflictError, IntegrityError, MissingDependencyError, UnavailableError
 
+PANIC = "PanicException"
+
 
 def edge_library() -> ModuleType:
     """Return the `qdrant_edge` module; MissingDependencyError tells how to install it."""
@@ -33,10 +35,18 @@ def edge_version() -> str:
 
 @contextmanager
 def edge_errors(action: str, path: Path) -> Iterator[None]:
-    """Translate what the engine raises (bare `Exception` with a text) into our errors."""
+    """Translate what the engine raises (bare `Exception` with a text) into our errors.
+
+    A panic of it is a `BaseException` of a class that cannot be imported: it panics at damaged files.
+    """
     try:
         yield
-    except Exception as error:
+    except BaseException as error:
+        if type(error).__name__ == PANIC:
+            raise IntegrityError(
+                f"{action} {path}: the engine panicked, which damaged files make it do: {error}",
+                "restore it from a snapshot with `recollect restore`",
+            ) from error
         if type(error) is not Exception:  # ours, or a bug: the engine raises the bare class only
             raise
         text = str(error)

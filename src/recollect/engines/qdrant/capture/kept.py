@@ -49,6 +49,8 @@ class ShardState(msgspec.Struct, kw_only=True):
         files: The files as they were when they arrived, where they were stored, by path.
         repository: Where they were stored.
         change_count: How often changes alone were taken in since all files came.
+        sizes: Of the files of all segments, by path in `segments/`. The engine opens a shard that lacks some,
+            as if it had fewer records, and does not change the size of any.
     """
 
     format: int = STATE_FORMAT
@@ -59,6 +61,7 @@ class ShardState(msgspec.Struct, kw_only=True):
     files: dict[str, FileRef] = {}
     repository: str = ""
     change_count: int = 0
+    sizes: dict[str, int] = {}
 
     def digest(self) -> str:
         """Return a digest of the manifest: equal if nothing changed."""
@@ -111,7 +114,15 @@ class KeptShard:
             for file in ALWAYS:
                 if not (self.directory / SEGMENTS / segment / file).is_file():
                     raise IntegrityError(f"segment {segment} has no {file}", "back up again")
+        state.sizes = self._sizes()
         self.save(state)
+
+    def is_whole(self) -> bool:
+        """Tell whether every file is here and as large as it was."""
+        if self.state is None:
+            return False
+        found = self._sizes()
+        return all(found.get(path) == size for path, size in self.state.sizes.items())
 
     def save(self, state: ShardState) -> None:
         """Write the state down, at once and whole."""
@@ -143,6 +154,12 @@ class KeptShard:
         """Tell whether nothing changed since that moment."""
         mark = self._mark(token)
         return mark is not None and self.state is not None and mark.digest == self.state.digest()
+
+    def _sizes(self) -> dict[str, int]:
+        segments = self.directory / SEGMENTS
+        with disk_errors("looking at", segments):
+            files = [path for path in segments.rglob("*") if path.is_file()]
+            return {path.relative_to(segments).as_posix(): path.stat().st_size for path in files}
 
     def _mark(self, token: str) -> Mark | None:
         marks = self.state.marks if self.state is not None else []

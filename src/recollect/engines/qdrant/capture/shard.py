@@ -128,7 +128,7 @@ class ShardCapture:
         state = kept.state
         if self._anew or state is None or state.change_count >= CHANGES_MAX:
             return {}
-        if state.replica != str(replica.peer_id):
+        if state.replica != str(replica.peer_id) or not kept.is_whole():
             return {}
         if self._keeper is not None:
             is_here = state.repository == self._keeper.repository_id
