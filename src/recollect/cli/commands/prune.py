@@ -3,31 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from recollect.cli.options import DryRunOption
 from recollect.cli.session import Session
 from recollect.cli.text import count_text, size_text
-from recollect.operations import prune
+from recollect.operations import expire_log, prune
+from recollect.operations.expire_log import Extent, LogPlan
 from recollect.repository.garbage import GarbagePlan, SweepReport
 from recollect.repository.repository import Repository
 
 STOPPED = "what snapshots need was not touched; run the same command again to go on"
 
 
-def run(session: Session, *, dry_run: DryRunOption = False) -> None:
+def run(
+    session: Session,
+    *,
+    expire: Annotated[
+        bool,
+        typer.Option("--expire-log", help="Also archived log before the oldest base of each database."),
+    ] = False,
+    dry_run: DryRunOption = False,
+) -> None:
     """Delete objects that no snapshot needs, and what dead processes left behind.
 
     Safe beside running backups and restores: it waits for them, and takes nothing that they rely on.
+    Archived log that no recovery can use goes as well. With --expire-log also what lies before the
+    oldest base (a checkpoint, or a backup of the whole database): commits before it cannot be
+    recovered any more, later ones can.
     """
-    session.output.summary(sweep(session, session.repository(), dry_run=dry_run))
+    extent: Extent = "before-oldest-base" if expire else "unreachable"
+    session.output.summary(sweep(session, session.repository(), dry_run=dry_run, extent=extent))
 
 
 def sweep(
-    session: Session, repository: Repository, forgotten: Sequence[str] = (), *, dry_run: bool
+    session: Session,
+    repository: Repository,
+    forgotten: Sequence[str] = (),
+    *,
+    dry_run: bool,
+    extent: Extent = "unreachable",
 ) -> dict[str, Any]:
     """Carry a prune out, or plan it, tell of it, and return its facts; `forgotten` are as good as gone."""
     plan = prune.plan(repository, without=forgotten)  # of a dry run they are there still
+    log = log_found = expire_log.plan(repository, extent=extent, without=forgotten)
     report = None
     if not dry_run:
         report = prune.apply(
@@ -38,8 +59,33 @@ def sweep(
             on_event=session.output.on_event,
             wait_s=session.wait_s,
         )
+        log = expire_log.apply(
+            log,
+            repository,
+            clock=session.context.clock,
+            random_bytes=session.context.random_bytes,
+            wait_s=session.wait_s,
+        )
     _tell(session, plan, report)
-    return _facts(plan, report)
+    _tell_log(session, log, dry_run=dry_run)
+    return _facts(plan, report) | {
+        "log_piece_count": len(log_found.pieces),
+        "log_bytes": log_found.byte_size,
+        "log_deleted_count": 0 if dry_run else len(log.pieces),
+        "log_deleted_bytes": 0 if dry_run else log.byte_size,
+    }
+
+
+def _tell_log(session: Session, log: LogPlan, *, dry_run: bool) -> None:
+    if not log.pieces:
+        return
+    what = f"{count_text(len(log.pieces), 'piece')} of archived log ({size_text(log.byte_size)})"
+    if dry_run:
+        for stream, piece in log.pieces:
+            session.output.detail(
+                f"commits {piece.first} to {piece.last} of {stream}  {size_text(piece.byte_size)}"
+            )
+    session.output.say(f"{what} would be deleted" if dry_run else f"deleted {what}")
 
 
 def _tell(session: Session, plan: GarbagePlan, report: SweepReport | None) -> None:

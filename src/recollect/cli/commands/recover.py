@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,7 @@ from recollect.database.recovery import (
     recovery_window,
 )
 from recollect.errors import RequestError
+from recollect.repository.lease import hold_reader_lease
 from recollect.wiring import open_repository
 
 STOPPED = "the source is untouched; run the same command again"
@@ -59,18 +61,19 @@ def run(
         _import(session, Path(source), into)
         return
     found = _source(session, source, stream)
-    if list_window:
-        _show(session, recovery_window(found))
-        return
-    target = parse_target(to or "latest")
-    made = recover(
-        found,
-        target,
-        Path(into) if into else _beside(source),
-        files=DiskFiles(),
-        clock=session.context.clock,
-        random_bytes=session.context.random_bytes,
-    )
+    with _kept(session, found):
+        if list_window:
+            _show(session, recovery_window(found))
+            return
+        target = parse_target(to or "latest")
+        made = recover(
+            found,
+            target,
+            Path(into) if into else _beside(source),
+            files=DiskFiles(),
+            clock=session.context.clock,
+            random_bytes=session.context.random_bytes,
+        )
     session.output.say(f"recovered commit {made.commit_ts} of {made.time.isoformat()} into {made.path}")
     session.output.summary({"path": str(made.path), "commit_ts": made.commit_ts, "time": made.time})
 
@@ -91,6 +94,18 @@ def _source(session: Session, text: str, stream: str) -> RecoverySource:
     if (path / "log").is_dir():
         return data_directory_source(DiskFiles(), path)
     return archived_source(open_repository(text, session.context), stream)
+
+
+def _kept(session: Session, source: RecoverySource) -> AbstractContextManager[None]:
+    """Keep what a repository holds from being pruned meanwhile; nothing is written to a data directory."""
+    if isinstance(source.log.files, DiskFiles):
+        return nullcontext()
+    return hold_reader_lease(
+        source.checkpoints,
+        purpose="recover",
+        clock=session.context.clock,
+        random_bytes=session.context.random_bytes,
+    )
 
 
 def _beside(source: str) -> Path:

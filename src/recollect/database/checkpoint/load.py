@@ -68,6 +68,8 @@ def checkpoint_commit(snapshot: Snapshot) -> int:
     found = snapshot.extra.get(COMMIT_TS)
     if isinstance(found, int):
         return found
+    if snapshot.chosen_collections:
+        return -1  # it lacks the others
     positions = {entry.position for entry in snapshot.collections}
     if snapshot.engine != ENGINE or len(positions) != 1:
         return -1
