@@ -125,3 +125,23 @@ def test_metric_and_events_of_a_configuration_are_in_force(
     finally:
         server.stop()
     assert "wal.enabled is without effect" in caplog.text
+
+
+def test_a_check_of_the_options_reads_the_configuration_as_well(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "nvecd.yaml"
+    config.write_text("snapshot: {retain: 101}\n")
+    words = ["serve", "--data", str(tmp_path / "d"), "--set", f"nvecd.config={config}", "--check-config"]
+    assert main(words) != 0
+    assert "$.snapshot.retain" in capsys.readouterr().err
+    config.write_text("snapshot: {retain: 100}\n")
+    assert main(words) == 0
+
+
+def test_a_file_that_cannot_be_imported_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    repository, missing = str(tmp_path / "repository"), tmp_path / "missing.nvec"
+    assert main(["init", "-r", repository]) == 0
+    capsys.readouterr()
+    assert main(["import", str(missing), "-r", repository]) == 4
+    assert f"next: check the path {missing}" in capsys.readouterr().err

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from recollect.cli.session import Session
 from recollect.service.daemon import Daemon
+from recollect.service.nvecd_face import face_settings
 from recollect.service.options import load_options
 from recollect.settings import process_environment
 from recollect.wiring import open_repository
@@ -40,6 +42,8 @@ def run(
         data=data, config=config, settings=settings or [], environment=process_environment()
     )
     if check_config:
+        if options.nvecd.enabled:
+            face_settings(options, Path(options.data))  # reads the file of nvecd, if one is named
         session.output.say("the options of the server are valid")
         session.output.summary(options)
         return

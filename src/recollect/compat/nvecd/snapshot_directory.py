@@ -7,6 +7,7 @@ only their owner can write, files made 0600, complete before they have their nam
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import re
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from recollect.errors import AccessError, RequestError
+from recollect.errors import AccessError, NotFoundError, RequestError
 from recollect.storage.files import make_directory, sync_directory, sync_file
 from recollect.system_error import storage_error
 
@@ -111,7 +112,9 @@ def check_private(directory: Path) -> None:
     try:
         resolved = directory.resolve(strict=True)
     except OSError as error:
-        raise AccessError(f"Cannot resolve directory ancestors: {directory}") from error
+        raise AccessError(
+            f"Cannot resolve directory ancestors: {directory}", "check that the directory exists"
+        ) from error
     for ancestor in (*reversed(resolved.parents), resolved):
         mode = _mode(ancestor)
         if mode is None or not stat.S_ISDIR(mode):
@@ -122,9 +125,15 @@ def check_private(directory: Path) -> None:
             raise AccessError(f"Directory ancestor is replaceable by another user: {ancestor}")
     status = resolved.stat()
     if status.st_uid != os.geteuid():
-        raise AccessError(f"Storage directory must be owned by the service user: {directory}")
+        raise AccessError(
+            f"Storage directory must be owned by the service user: {directory}",
+            f"chown {directory}, or use another directory",
+        )
     if status.st_mode & _SHARED_WRITE:
-        raise AccessError(f"Storage directory must not be writable by group or others: {directory}")
+        raise AccessError(
+            f"Storage directory must not be writable by group or others: {directory}",
+            f"chmod 700 {directory}, or use another directory",
+        )
 
 
 @contextlib.contextmanager
@@ -140,12 +149,18 @@ def open_private(path: Path) -> Iterator[int]:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(path, flags)
     except OSError as error:
-        raise AccessError(f"Failed to securely open storage file: {error.strerror}") from error
+        kind = NotFoundError if error.errno == errno.ENOENT else AccessError
+        raise kind(
+            f"Failed to securely open storage file: {error.strerror}", f"check the path {path}"
+        ) from error
     try:
         status = os.fstat(descriptor)
         foreign = status.st_uid != os.geteuid() or status.st_mode & _SHARED_WRITE
         if not stat.S_ISREG(status.st_mode) or foreign:
-            raise AccessError("Storage file is not a private service-owned regular file")
+            raise AccessError(
+                "Storage file is not a private service-owned regular file",
+                f"make {path} a file of your own that nobody else can write: chmod 600",
+            )
         yield descriptor
     finally:
         os.close(descriptor)
