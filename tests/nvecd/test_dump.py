@@ -142,7 +142,8 @@ def test_the_documented_errors_read_word_for_word(tmp_path: Path) -> None:
         (directory / "newer.nvec").write_bytes(data)
         assert ask(face, "DUMP LOAD newer.nvec") == "(error) Version mismatch: expected 1, got 2\r\n"
         assert ask(face, "DUMP SAVE ../x") == "(error) Invalid filepath: path traversal detected\r\n"
-        assert ask(face, "DUMP FOO") == "(error) Unknown DUMP subcommand: FOO\r\n"
+        for line in ("DUMP FOO", " dump foo", "Dump Foo"):
+            assert ask(face, line) == "(error) Unknown DUMP subcommand: FOO\r\n"
         with face.gate.loading():
             assert ask(face, "DUMP SAVE b.nvec") == "(error) Cannot save snapshot: read-only mode\r\n"
         directory.chmod(0o777)

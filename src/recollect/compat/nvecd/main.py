@@ -102,7 +102,7 @@ def serve(settings: NvecdSettings, clock: Clock, config_path: Path | None) -> in
             stop.wait()
             _log.info("shutdown signal received")
     except RecollectError as error:
-        _log.error("Failed to start server: %s %s", error, error.next_step)
+        _log.error("Failed to start server: %s%s", error, error.next_step and f"; next: {error.next_step}")
         return 1
     _log.info("server stopped gracefully")
     return 0

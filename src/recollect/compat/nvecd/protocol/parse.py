@@ -46,7 +46,7 @@ def parse_line(line: bytes) -> cmd.Command:
 
 def is_dump(line: bytes) -> bool:
     """Tell whether a line, readable or not, begins like a DUMP."""
-    return line.split(None, 1)[:1] in ([b"DUMP"], [b"dump"])
+    return line.upper().split(None, 1)[:1] == [b"DUMP"]
 
 
 def check_top_k(top_k: int, maximum: int) -> int:
