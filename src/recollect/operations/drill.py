@@ -187,7 +187,7 @@ class _Job:
     ) -> tuple[restore.RestoredCollection, float]:
         before = self._clock.monotonic()
         options = restore.RestoreOptions(collections=((entry.name, scratch),))
-        history = Catalog(self._repository).list()
+        history, _ = Catalog(self._repository).survey()
         plan = restore.plan(self._snapshot, self._target, options=options, history=history)
         report = restore.apply(plan, self._repository, self._target, clock=self._clock, on_event=on_event)
         return report.collections[0], self._clock.monotonic() - before

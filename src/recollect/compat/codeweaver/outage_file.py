@@ -15,8 +15,7 @@ from pathlib import Path
 import msgspec
 
 from recollect.compat.codeweaver.records import Digest, PointId
-from recollect.errors import IntegrityError
-from recollect.system_error import storage_error
+from recollect.errors import IntegrityError, UnavailableError
 
 Index = dict[PointId, Digest]
 
@@ -45,7 +44,9 @@ class OutageFile:
             part.replace(self._path)
             self._sync()
         except OSError as error:
-            raise storage_error(error, f"writing {self._path}, which failover needs") from error
+            raise UnavailableError(
+                f"writing {self._path}: {error.strerror}", "check the disk; failover needs this file"
+            ) from error
 
     def load(self) -> Index | None:
         """Return the index of an outage that has not ended; None if there is none.
@@ -73,7 +74,9 @@ class OutageFile:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise storage_error(error, f"writing {self._writes}, which failover needs") from error
+            raise UnavailableError(
+                f"writing {self._writes}: {error.strerror}", "check the disk; failover needs this file"
+            ) from error
 
     def noted(self) -> set[PointId]:
         """Return the records that were written or deleted during the outage.
