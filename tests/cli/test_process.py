@@ -117,6 +117,8 @@ def test_a_signal_ends_it_with_130_and_says_what_is_safe(tmp_path: Path, number:
     deadline = time.monotonic() + DEADLINE_S
     while not marker.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
+    # Until `subprocess.run` waits for the command, an interrupt does not end it.
+    time.sleep(0.3)
 
     process.send_signal(number)
     _, stderr = process.communicate(timeout=DEADLINE_S)
